@@ -1,0 +1,95 @@
+"""The command line: one entry point, `run.py` or `llm-dit`, over Hydra. Errors are one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one task, or with -m one for each combination of the swept values. Returns the exit code."""
+    from llm_dit.errors import LabError
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    quiet_libraries()
+    try:
+        return run_hydra(arguments)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def run_hydra(arguments: list[str]) -> int:
+    """Compose with Hydra's own command line and call the job."""
+    import hydra
+
+    from llm_dit.compose import HYDRA_ERRORS, conf_dir, explain
+    from llm_dit.errors import LabError
+
+    sys.argv = ["run.py", *hydra_arguments(arguments)]
+    # Hydra prints tracebacks of its own unless told to let errors through; main() prints one line instead.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    decorated = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)
+    try:
+        decorated()
+    except LabError:
+        raise
+    except HYDRA_ERRORS as error:
+        if type(error) is ValueError and not raised_by_hydra(error):
+            raise
+        raise explain(error) from error
+    return 0
+
+
+def job(composed) -> None:
+    """One job of Hydra: a composed config to a finished task."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from llm_dit.compose import check
+    from llm_dit.tasks import run_task
+
+    run_task(check(composed), list(HydraConfig.get().overrides.task))
+
+
+def hydra_arguments(arguments: list[str]) -> list[str]:
+    """Arguments for Hydra: its flags as they are, the bare argument as a quoted prompt."""
+    from hydra._internal.utils import get_args_parser
+
+    from llm_dit.compose import prepare_overrides
+
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    before, verbatim = arguments[:cut], arguments[cut:]
+    overrides = get_args_parser().parse_intermixed_args(before).overrides
+    left = list(overrides)
+    flags = []
+    for argument in before:
+        if argument in left:
+            left.remove(argument)
+        else:
+            flags.append(argument)
+    return flags + prepare_overrides([*overrides, *verbatim])
+
+
+def raised_by_hydra(error: BaseException) -> bool:
+    """Whether an exception came out of Hydra's or OmegaConf's own code rather than a task."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return module.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+
+
+def quiet_libraries() -> None:
+    """Libraries speak through this project's own messages; progress bars of their loaders are noise."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")
+    os.environ.setdefault("TQDM_DISABLE", "" if sys.stderr.isatty() else "1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,323 @@
+"""Overrides to a checked Config: the one way in for the command line, the API, notebooks and tests.
+
+Hydra composes conf/; this module finds that folder, turns bare arguments into the prompt, refuses unknown
+keys wherever they stand, checks ranges, and says what is wrong in one line. Below this module nothing knows
+Hydra or sees a DictConfig. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.singleton import Singleton
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from llm_dit.config import Config, Rule, is_group, parameters, type_hints
+from llm_dit.errors import ConfigError, nearest
+
+ConfigStore.instance().store(name="base_config", node=Config)
+
+# Hydra raises bare ValueErrors too, for instance for sampler=3.
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+MAX_PROMPT_CHARACTERS = 100_000
+_LOCK = threading.Lock()
+_OVERRIDE = re.compile(r"^(~|\+\+?)?(?P<key>[A-Za-z_][\w./@-]*)(=|$)", re.DOTALL)
+_HYDRA_ROOTS = ("hydra",)
+
+
+def conf_dir() -> Path:
+    """The folder of config groups: inside the installed package, or at the root of a source checkout."""
+    here = Path(__file__).resolve().parent
+    for candidate in (here / "conf", here.parents[1] / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise ConfigError(f"the conf folder is missing beside {here}: reinstall the package.")
+
+
+def compose(overrides: Sequence[str] = (), *, prompt: str | None = None, config_dir: Path | None = None) -> Config:
+    """A checked Config from Hydra overrides, exactly as the command line would build it.
+
+    overrides: 'key=value' strings; a string without '=' is the prompt. prompt: the prompt as it is, with no
+    quoting rules. config_dir: a folder of config groups other than the shipped one. Raises ConfigError.
+    """
+    overrides = prepare_overrides([*overrides, *([] if prompt is None else ["--", prompt])])
+    # Hydra keeps one global instance; an application around us may be using it.
+    with _LOCK:
+        outer = Singleton.get_state()
+        try:
+            _clear_global_hydra()
+            with initialize_config_dir(str(config_dir or conf_dir()), version_base="1.3"):
+                composed = hydra_compose("config", overrides=list(overrides))
+        except HYDRA_ERRORS as error:
+            raise explain(error) from error
+        finally:
+            Singleton.set_state(outer)
+    return check(composed)
+
+
+def _clear_global_hydra() -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+
+
+def prepare_overrides(arguments: Sequence[str]) -> list[str]:
+    """Command-line arguments with the bare one, the prompt, turned into a quoted override.
+
+    What follows '--' is the prompt whatever it looks like. Raises ConfigError for two prompts.
+    """
+    arguments = list(arguments)
+    verbatim: list[str] = []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, verbatim = arguments[:cut], arguments[cut + 1 :]
+    overrides = [a for a in arguments if _is_override(a)]
+    prompts = [a for a in arguments if not _is_override(a)] + verbatim
+    if len(prompts) > 1:
+        raise ConfigError(
+            f"two prompts: {_short(prompts[0])} and {_short(prompts[1])}. Put the whole prompt in one pair of quotes; "
+            "settings are key=value."
+        )
+    return overrides + [f"prompt.text={quote(p)}" for p in prompts]
+
+
+def quote(text: str) -> str:
+    """Text as a value of Hydra's override grammar that comes back unchanged, with or without --multirun."""
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise ConfigError(_too_long(text))
+    # OmegaConf would read ${...} as an interpolation; it unescapes backslashes only in front of one.
+    text = re.sub(r"(\\*)\$\{", lambda m: m.group(1) * 2 + r"\${", text)
+    return QuotedString(text, Quote.double).with_quotes()
+
+
+def _is_override(argument: str) -> bool:
+    """Whether an argument is 'key=value' (or '~key') rather than a prompt.
+
+    A sentence may well hold an equals sign, so 'word=...' counts as a sentence when it has white space
+    and its word is nowhere near a known key.
+    """
+    match = _OVERRIDE.match(argument)
+    if match is None or (match[3] != "=" and match[1] != "~"):
+        return False
+    root = re.split(r"[./@]", match["key"])[0]
+    known = [f.name for f in fields(Config)] + list(_HYDRA_ROOTS)
+    if root in known or match[1] or not re.search(r"\s", argument):
+        return True
+    return nearest(root, known).startswith("Did you mean")
+
+
+def check(composed: DictConfig | Mapping[str, Any]) -> Config:
+    """A Config from composed or recorded values: unknown keys refused, types, ranges and combinations checked."""
+    try:
+        values = OmegaConf.to_container(composed, resolve=True) if isinstance(composed, DictConfig) else composed
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    config = _build(Config, values, "")
+    _check_ranges(config)
+    _check_combinations(config)
+    return config
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """An instance of a config dataclass; absent keys keep their defaults.
+
+    Done by hand rather than by a second OmegaConf pass, which would read '${' and '???' in a prompt as its own.
+    """
+    hints = type_hints(cls)
+    arguments = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in hints:
+            raise ConfigError(unknown_key(key))
+        if is_group(hints[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{key} is a group of settings, not a value; {_options_hint(key)}")
+            arguments[name] = _build(hints[name], value, f"{key}.")
+        else:
+            arguments[name] = _typed(value, hints[name], key)
+    return cls(**arguments)
+
+
+def _typed(value: Any, annotation: Any, key: str) -> Any:
+    """The value as its declared type; an integer may stand for a float, nothing else is converted."""
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if value is None and NoneType in options:
+        return None
+    expected = next(o for o in options if o is not NoneType)
+    if get_origin(expected) is list:
+        if isinstance(value, list | tuple):
+            return [_typed(item, get_args(expected)[0], key) for item in value]
+    elif expected is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(value, expected) and not (isinstance(value, bool) and expected is not bool):
+        return value
+    raise ConfigError(f"{key}={_short(value)}: must be {type_name(annotation)}.")
+
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+
+
+def type_name(annotation: Any) -> str:
+    """A type as people say it: 'a whole number or null', 'a list of whole numbers'."""
+    if isinstance(annotation, UnionType):
+        return " or ".join(type_name(a) for a in get_args(annotation))
+    if get_origin(annotation) is list:
+        return "a list, each item " + type_name(get_args(annotation)[0])
+    return _TYPE_NAMES[annotation]
+
+
+def unknown_key(key: str) -> str:
+    """The message for a key that does not exist, with the nearest one that does."""
+    every = [p.key for p in parameters()]
+    groups = sorted({k.split(".")[0] for k in every if "." in k})
+    last = key.split(".")[-1]
+    by_leaf = [k for k in every if k.split(".")[-1] == last]
+    if by_leaf:
+        return f"unknown key '{key}'. Did you mean '{by_leaf[0]}'?"
+    # Inside a known group its own keys come first: guidance.scael is not sampler.shift.
+    if "." in key and key.split(".")[0] in groups:
+        hint = nearest(key, [k for k in every if k.startswith(key.split(".")[0] + ".")])
+    else:
+        hint = nearest(key, [k for k in every if "." not in k] + groups)
+        if not hint.startswith("Did"):
+            leaf = nearest(last, [k.split(".")[-1] for k in every])
+            full = [k for k in every if leaf == f"Did you mean '{k.split('.')[-1]}'?"]
+            hint = f"Did you mean '{full[0]}'?" if full else hint
+    return f"unknown key '{key}'. {hint}"
+
+
+def _options_hint(group: str) -> str:
+    folder = conf_dir() / group
+    options = sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
+    keys = ", ".join(p.key for p in parameters() if p.key.startswith(group + "."))
+    chosen = f"choose an option of it ({', '.join(options)}) or " if options else ""
+    return f"{chosen}set one of its keys: {keys}."
+
+
+def _check_ranges(config: Config) -> None:
+    for p in parameters():
+        value = config
+        for part in p.key.split("."):
+            value = getattr(value, part)
+        if value is None and p.optional:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            problem = rule_problem(item, p.rule)
+            if problem:
+                raise ConfigError(f"{p.key}={_short(item)}: {problem}")
+
+
+def rule_problem(value: Any, rule: Rule) -> str | None:
+    """What is wrong with a value under a rule, or None."""
+    if rule.choices:
+        if value in rule.choices:
+            return None
+        if value in rule.refused:
+            return f"refused, because {rule.refused[value]}."
+        return f"not a choice. {nearest(str(value), rule.choices)}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    in_range = (
+        value == value  # NaN is not
+        and (rule.ge is None or value >= rule.ge)
+        and (rule.gt is None or value > rule.gt)
+        and (rule.le is None or value <= rule.le)
+    )
+    if not in_range:
+        return f"out of range; {rule.describe_range()}."
+    if rule.multiple_of and value % rule.multiple_of:
+        down = value // rule.multiple_of * rule.multiple_of
+        return f"not a multiple of {rule.multiple_of}; the nearest are {down} and {down + rule.multiple_of}."
+    return None
+
+
+def _check_combinations(config: Config) -> None:
+    if config.prompt.text is not None and config.prompt_file is not None:
+        raise ConfigError("two prompts: prompt_file and prompt.text are both given; leave one out.")
+    if len(set(config.seeds)) != len(config.seeds):
+        raise ConfigError(f"seeds={config.seeds}: a seed stands twice, and would draw the same picture twice.")
+    if not config.seeds and config.seed + config.num_images - 1 > 2**63 - 1:
+        raise ConfigError("seed + num_images runs past the largest seed, 2^63 - 1.")
+    if config.prompt.text is not None and len(config.prompt.text) > MAX_PROMPT_CHARACTERS:
+        raise ConfigError(_too_long(config.prompt.text))
+    name = config.output.name
+    if name is not None and (not name.strip(". ") or re.search(r'[/\\\x00-\x1f:*?"<>|]', name) or len(name) > 150):
+        raise ConfigError(f"output.name={_short(name)}: not a plain file name of at most 150 characters.")
+
+
+def explain(error: Exception) -> ConfigError:
+    """Hydra's and OmegaConf's errors as one line that names the key and the nearest valid one."""
+    text = str(error)
+    chain = [error, error.__cause__, error.__context__]
+    full_key = next((k for e in chain if (k := getattr(e, "full_key", None))), None)
+    missing = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' (?:is )?not in", text)
+    option = re.search(r"Could not find '([^']+?)/([^'/]+)'(?:.*?Available options in '[^']*':\s*(.*?)\n*Config search)?", text, re.DOTALL)
+    if option:
+        group, name, available = option[1], option[2], (option[3] or "").split()
+        hint = nearest(name, available) if available else ""
+        if group == "prompt":
+            hint += " To give the prompt's text, pass it bare, in quotes, or as prompt.text=..."
+        return ConfigError(f"{group}={name}: no such option. {hint}".strip())
+    if full_key and any(isinstance(e, ValidationError) for e in chain):
+        value = re.search(r"Value '(.*?)' of type", " ".join(map(str, chain)), re.DOTALL)
+        hint = next((p for p in parameters() if p.key == full_key), None)
+        if hint is None:
+            return ConfigError(f"{full_key} is a group of settings, not a value; {_options_hint(full_key)}")
+        wanted = type_name(hint.type) + (" or null" if hint.optional else "")
+        return ConfigError(f"{full_key}={_short(value[1]) if value else 'null'}: must be {wanted}.")
+    if missing:
+        return ConfigError(unknown_key(full_key or missing[1]))
+    ambiguous = re.search(r"Ambiguous value for argument '(.*?)'", text, re.DOTALL)
+    if ambiguous:
+        return ConfigError(f"{_short(ambiguous[1])}: several values; add -m to sweep them, or write [a,b] for one list.")
+    if "Config group override must be" in text:
+        return ConfigError(f"a group takes the name of one of its options. Groups: {', '.join(_groups())}.")
+    twice = re.search(r"(\S+) appears more than once in the final defaults list", text)
+    if twice:
+        return ConfigError(f"+{twice[1]}=...: the group {twice[1]} is there already; leave the plus sign out.")
+    if any(sign in text for sign in ("mismatched input", "no viable alternative", "extraneous input", "token recognition")):
+        return ConfigError(
+            "cannot read a value. Quote it for Hydra as 'key=\"value\"', or give the prompt as a bare argument."
+        )
+    return ConfigError(" ".join(line.strip() for line in text.splitlines()[:2]) or type(error).__name__)
+
+
+def _groups() -> list[str]:
+    return sorted(p.name for p in conf_dir().iterdir() if p.is_dir() and p.name != "local")
+
+
+def _too_long(text: str) -> str:
+    return f"the prompt has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are taken."
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def seeds_of(config: Config) -> list[int]:
+    """The seeds to draw, in order."""
+    return list(config.seeds) or list(range(config.seed, config.seed + config.num_images))
+
+
+def iter_changes(overrides: Iterable[str]) -> list[str]:
+    """The dotted keys that key=value overrides set, in order; group choices and deletions are left out."""
+    keys = []
+    for override in overrides:
+        match = _OVERRIDE.match(override)
+        if match and match[3] == "=":
+            keys.append(match["key"])
+    return keys

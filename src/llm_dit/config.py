@@ -1,0 +1,286 @@
+"""The one declaration of every parameter: type, default, help, range or choices, and whether it changes the picture.
+
+Hydra's validation, the docs table (docs/parameters.md), a picture's identity and the error messages all
+come from these dataclasses. Values for a given model or machine live in conf/. Nothing here imports torch,
+and nothing here knows how a config was composed (compose.py does).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_SEED = 2**63 - 1
+
+FLOAT16_REASON = (
+    "float16 overflows in Z-Image's activations and gives black pictures; "
+    "use bfloat16 (same memory) or float32, or 'auto' to choose by device"
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must satisfy, and what it is for.
+
+    help: one line for people. image: whether the value can change the pixels beyond rounding.
+    ge, gt, le: bounds, inclusive but for gt; for a list they hold for each item. multiple_of: for pixel sizes.
+    choices: the allowed strings. refused: strings that are refused with a reason of their own.
+    """
+
+    help: str
+    image: bool = True
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    multiple_of: int | None = None
+    choices: tuple[str, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def describe_range(self) -> str:
+        """The rule as a person reads it, such as '1 to 1000' or 'auto, cpu, cuda'; empty if anything goes."""
+        if self.choices:
+            return ", ".join(self.choices)
+        words = []
+        if self.ge is not None and self.le is not None:
+            words.append(f"{self.ge:g} to {self.le:g}" if self.le != MAX_SEED else f"{self.ge:g} to 2^63 - 1")
+        elif self.ge is not None:
+            words.append(f"at least {self.ge:g}")
+        elif self.gt is not None and self.le is not None:
+            words.append(f"above {self.gt:g}, up to {self.le:g}")
+        elif self.gt is not None:
+            words.append(f"above {self.gt:g}")
+        elif self.le is not None:
+            words.append(f"at most {self.le:g}")
+        if self.multiple_of:
+            words.append(f"a multiple of {self.multiple_of}")
+        return ", ".join(words)
+
+
+def param(default: Any, help: str, **rule: Any) -> Any:
+    """A dataclass field with its Rule."""
+    metadata = {"rule": Rule(help, **rule)}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class PromptConfig:
+    """What is said to the text encoder, as the parts of a chat."""
+
+    text: str | None = param(None, "The prompt: the user's message. A bare argument on the command line sets it.")
+    negative: str = param("", "What to steer away from; it acts only while guidance is on.")
+    system: str = param("", "System message put before the prompt; empty leaves the system turn out.")
+    thinking: str = param("", "Text of the think block that opens the assistant's turn (Qwen3 format only).")
+    assistant: str = param("", "Beginning of the assistant's answer, after the think block.")
+    force_think_block: bool = param(False, "Write a think block even when prompt.thinking is empty.")
+    strip_quotes: bool = param(False, 'Delete every " from all parts: quoted words tend to be drawn as text.')
+    clean_whitespace: bool = param(False, "Strip the parts, fold runs of blanks, keep at most one empty line.")
+    template: str | None = param(
+        None, "Name of a template in templates/ (or a path to one) that fills the parts left empty here."
+    )
+
+
+@dataclass
+class ModelConfig:
+    """Which weights draw. A model option also sets the size, steps, shift and guidance the model was made for."""
+
+    name: str = param("nano", "Label of the model in records and grids.", image=False)
+    path: str = param(
+        "shipped:nano",
+        "shipped:NAME (in this package), random:tiny (random weights), a diffusers folder, or a hub id.",
+    )
+    revision: str | None = param(None, "Branch, tag or commit of a hub id.")
+    transformer_file: str | None = param(
+        None, "A single .safetensors or .gguf file with the transformer, in place of the folder's own."
+    )
+    text_encoder: str | None = param(
+        None, "Text encoder other than the model's own: shipped:smollm2, a folder, a hub id, or a .gguf file."
+    )
+    chat_format: str = param(
+        "qwen3",
+        "How the prompt is dressed: as Qwen3 does, as plain ChatML, or by the tokenizer's own template.",
+        choices=("qwen3", "chatml", "tokenizer"),
+    )
+
+
+@dataclass
+class EncoderLayerConfig:
+    """Which hidden states of the text encoder condition the picture."""
+
+    hidden_layer: int = param(
+        -2, "Index into hidden_states: 0 the embeddings, -1 the last layer after the final norm, -2 the one before."
+    )
+
+
+@dataclass
+class LongPromptConfig:
+    """What happens to a prompt with more tokens than max_tokens (template included)."""
+
+    mode: str = param(
+        "truncate",
+        "truncate cuts the user's words at the end and warns; refuse is an error.",
+        choices=("truncate", "refuse"),
+    )
+    max_tokens: int = param(512, "Most text tokens, template included; Z-Image was trained with 512.", ge=16, le=32768)
+
+
+@dataclass
+class GuidanceConfig:
+    """Classifier-free guidance (Ho and Salimans 2022) in diffusers' Z-Image form: pos + s (pos - neg)."""
+
+    guidance_scale: float = param(
+        0.0, "s in pos + s (pos - neg); 0 is off. The usual CFG weight is w = s + 1.", ge=0, le=100
+    )
+    cfg_normalization: float = param(
+        0.0, "Cap on |guided| / |positive| (norm of the whole picture); 0 is off, 1 keeps the norm.", ge=0, le=100
+    )
+    cfg_truncation: float = param(
+        1.0, "Guidance stops once 1 - sigma is above this; 1 never stops it.", ge=0, le=1
+    )
+
+
+@dataclass
+class SamplerConfig:
+    """How the velocity field is integrated from noise (sigma 1) to the picture (sigma 0)."""
+
+    name: str = param("flow_euler", "Integrator.", choices=("flow_euler",))
+    steps: int = param(8, "Denoising steps; each is one forward of the transformer, two with guidance.", ge=1, le=1000)
+    shift: float | None = param(
+        None, "Shift of the sigmas, s sigma / (1 + (s - 1) sigma); null takes the model's own.", gt=0, le=100
+    )
+
+
+@dataclass
+class TilingConfig:
+    """Decoding and encoding in overlapping tiles: bounded memory, slightly different pixels at the seams."""
+
+    enabled: bool = param(False, "Use tiles when the picture is larger than one.")
+    tile_size: int = param(512, "Side of a tile in pixels.", ge=64, le=4096, multiple_of=64)
+    overlap: float = param(0.25, "Share of a tile that is blended with its neighbour.", ge=0.05, le=0.5)
+
+
+@dataclass
+class HardwareConfig:
+    """Where and how it runs. None of this changes what is drawn beyond rounding."""
+
+    device: str = param("auto", "auto takes cuda, then mps, then cpu.", image=False, choices=("auto", "cpu", "cuda", "mps"))
+    dtype: str = param(
+        "auto",
+        "auto takes bfloat16 on an accelerator and float32 on the CPU.",
+        image=False,
+        choices=("auto", "bfloat16", "float32"),
+        refused={"float16": FLOAT16_REASON, "fp16": FLOAT16_REASON, "half": FLOAT16_REASON},
+    )
+    batch_size: int = param(
+        1, "Pictures per forward. 1 makes a seed's picture the same to the bit whatever runs beside it.",
+        image=False, ge=1, le=256,
+    )  # fmt: skip
+    offload: bool = param(
+        False, "Keep each part on the accelerator only while it works: less memory, slower.", image=False
+    )
+    attention_backend: str = param(
+        "native",
+        "Attention kernel of the transformer, by diffusers' names; all but native need their own package.",
+        image=False,
+        choices=("native", "flex", "flash", "_flash_3", "sage", "xformers", "_native_math", "_native_efficient"),
+    )
+    threads: int | None = param(None, "CPU threads for torch; null leaves torch's choice.", image=False, ge=1, le=1024)
+
+
+@dataclass
+class OutputConfig:
+    """Where results go."""
+
+    dir: str = param("outputs/images", "Folder for pictures and their records; made when missing.", image=False)
+    name: str | None = param(
+        None, "File name without ending; null makes one from prompt, seed and settings.", image=False
+    )
+
+
+@dataclass
+class Config:
+    """One picture, or a batch of seeds of it, described completely."""
+
+    task: str = param(
+        "render", "render draws; preview shows the formatted prompt and its tokens.", image=False,
+        choices=("render", "preview"),
+    )  # fmt: skip
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    prompt_file: str | None = param(None, "UTF-8 text file with the prompt, in place of prompt.text.")
+    seed: int = param(0, "Seed of the first picture.", ge=0, le=MAX_SEED)
+    num_images: int = param(1, "How many pictures: seed, seed + 1, and so on.", image=False, ge=1, le=100_000)
+    seeds: list[int] = param([], "Explicit seeds, in place of seed and num_images.", ge=0, le=MAX_SEED)
+    width: int | None = param(
+        None, "Pixels; null takes init_image's width, else the model's own.", ge=16, le=8192, multiple_of=16
+    )
+    height: int | None = param(
+        None, "Pixels; null takes init_image's height, else the model's own.", ge=16, le=8192, multiple_of=16
+    )
+    default_size: int = param(1024, "Side of a picture when no size is asked for; set by the model.", ge=16, le=8192, multiple_of=16)
+    init_image: str | None = param(None, "Picture to start from (img2img).")
+    strength: float = param(0.6, "How far init_image is noised: 1 ignores it, near 0 keeps it.", gt=0, le=1)
+    from_image: str | None = param(
+        None, "A picture made here: draw it again from its own record, with any other key=value changed.", image=False
+    )
+    model: ModelConfig = field(default_factory=ModelConfig)
+    encoder_layer: EncoderLayerConfig = field(default_factory=EncoderLayerConfig)
+    long_prompt: LongPromptConfig = field(default_factory=LongPromptConfig)
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    tiling: TilingConfig = field(default_factory=TilingConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A leaf of the config: its dotted key, type, default and Rule."""
+
+    key: str
+    type: type
+    optional: bool
+    default: Any
+    rule: Rule
+
+
+def type_hints(cls: type) -> dict[str, Any]:
+    """The resolved annotations of a config dataclass."""
+    return typing.get_type_hints(cls)
+
+
+def is_group(annotation: Any) -> bool:
+    """Whether an annotation is itself a config dataclass."""
+    return dataclasses.is_dataclass(annotation)
+
+
+def parameters(cls: type = Config, prefix: str = "") -> Iterator[Parameter]:
+    """Every leaf parameter below cls, in declaration order."""
+    hints = type_hints(cls)
+    for f in dataclasses.fields(cls):
+        annotation = hints[f.name]
+        if is_group(annotation):
+            yield from parameters(annotation, f"{prefix}{f.name}.")
+            continue
+        optional = isinstance(annotation, types.UnionType) and type(None) in annotation.__args__
+        if optional:
+            annotation = next(a for a in annotation.__args__ if a is not type(None))
+        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()
+        yield Parameter(f"{prefix}{f.name}", annotation, optional, default, f.metadata["rule"])
+
+
+def get(config: Config, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as nested plain values, ready for JSON."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,1 @@
+"""Embeddings to latents: sigmas, noise, velocity, guidance, samplers, rotary positions."""

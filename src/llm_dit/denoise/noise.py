@@ -1,0 +1,30 @@
+"""Seeded noise, drawn on the CPU in float32 from each picture's own seed.
+
+So a picture does not depend on its batch, on its place in a sweep, or on the device that runs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def seeded_generator(seed: int) -> torch.Generator:
+    """A CPU generator at the start of a seed's stream."""
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def draw_noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
+    """Standard normal noise [len(generators), *shape], float32 on the CPU, each item from its own generator."""
+    import torch
+
+    return torch.stack([torch.randn((1, *shape), generator=g)[0] for g in generators])
+
+
+def mix_noise(clean: torch.Tensor, noise: torch.Tensor, sigma: float) -> torch.Tensor:
+    """The noisy latents at sigma on the straight path: sigma noise + (1 - sigma) clean."""
+    return sigma * noise + (1.0 - sigma) * clean

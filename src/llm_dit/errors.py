@@ -1,0 +1,47 @@
+"""Errors meant for a person: one line that says what was wrong, where, and what would be right.
+
+The command line prints the message alone and ends with exit code 2; Python callers catch LabError.
+Bugs are not LabErrors: they keep their traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LabError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ConfigError(LabError):
+    """A setting is unknown, of the wrong type, out of range, or contradicts another."""
+
+
+class ModelError(LabError):
+    """A model file or folder is missing, broken, or does not fit."""
+
+
+class PromptError(LabError):
+    """The prompt cannot be encoded as asked."""
+
+
+class ImageError(LabError):
+    """A picture cannot be read, or is not what was asked for."""
+
+
+class RenderError(LabError):
+    """The numbers went wrong: not finite, or a picture of one colour."""
+
+
+class OutputError(LabError):
+    """The result cannot be written."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """' Did you mean X?' for the closest of the valid names, or the list of them when none is close."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return "Valid: " + ", ".join(valid) + "." if valid else ""

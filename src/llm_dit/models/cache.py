@@ -1,0 +1,100 @@
+"""What is loaded stays loaded: one transformer, one VAE and one text encoder for the process.
+
+Each part is keyed by the settings that define it, so a sweep loads it once, and a change of one part leaves
+the others alone. Only the last of each kind is kept, because two of the real ones do not fit on a card.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import astuple
+from typing import Any
+
+from llm_dit.clock import Clock
+from llm_dit.config import Config
+from llm_dit.models import load
+from llm_dit.models.place import Placement
+
+
+class PartCache:
+    """kind -> (key, part). Thread-safe; building is serialised."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, tuple[Hashable, Any]] = {}
+        self._lock = threading.RLock()
+
+    def get(self, kind: str, key: Hashable, build: Callable[[], Any]) -> Any:
+        """The part of this kind, built when the key differs from the last one."""
+        with self._lock:
+            known = self._parts.get(kind)
+            if known and known[0] == key:
+                return known[1]
+            if known:  # let go of the old part before the new one takes memory
+                del self._parts[kind], known
+                gc.collect()
+            part = build()
+            self._parts[kind] = (key, part)
+            return part
+
+    def clear(self) -> None:
+        """Forget every part."""
+        with self._lock:
+            self._parts.clear()
+        gc.collect()
+
+
+PARTS = PartCache()
+
+
+class Models:
+    """The parts of one config's model, loaded when first asked for and shared through a PartCache.
+
+    Loading is timed as the clock's stage 'load', whichever stage asked for the part.
+    """
+
+    def __init__(self, config: Config, placement: Placement, parts: PartCache = PARTS, clock: Clock | None = None):
+        self.model = config.model
+        self.placement = placement
+        self.attention_backend = config.hardware.attention_backend
+        self.parts = parts
+        self.clock = clock or Clock()
+
+    def _get(self, kind: str, key: Hashable, build: Callable[[], Any]) -> Any:
+        def timed() -> Any:
+            with self.clock("load"):
+                return build()
+
+        return self.parts.get(kind, key, timed)
+
+    def _key(self, *fields: Any) -> Hashable:
+        return (self.model.path, self.model.revision, astuple(self.placement), *fields)
+
+    @property
+    def text_encoder_key(self) -> Hashable:
+        """What the text encoder's output depends on, known before it is loaded."""
+        own = self.model.text_encoder is None
+        return (astuple(self.placement), self._key() if own else self.model.text_encoder)
+
+    @property
+    def text_encoder(self) -> Any:
+        return self._get(
+            "text_encoder", self.text_encoder_key, lambda: load.load_text_encoder(self.model, self.placement)
+        )
+
+    @property
+    def transformer(self) -> Any:
+        key = self._key(self.model.transformer_file, self.attention_backend)
+        return self._get(
+            "transformer", key, lambda: load.load_transformer(self.model, self.placement, self.attention_backend)
+        )
+
+    @property
+    def vae(self) -> Any:
+        return self._get("vae", self._key(), lambda: load.load_vae(self.model, self.placement))
+
+    @property
+    def shift(self) -> float:
+        """The shift of the model's own schedule."""
+        return self._get("shift", (self.model.path, self.model.revision), lambda: load.load_shift(self.model))

@@ -1,0 +1,57 @@
+"""Latents to pixels and back, with the model's own scaling and shift, whole or in tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from llm_dit.config import TilingConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+VAE_FACTOR = 8
+
+
+@contextmanager
+def _tiling(vae: Any, tiling: TilingConfig) -> Iterator[None]:
+    """diffusers' tiling, which is on when the picture is larger than a tile; its three sizes set together."""
+    before = (vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size, vae.tile_overlap_factor)
+    vae.use_tiling = tiling.enabled
+    if tiling.enabled:
+        vae.tile_sample_min_size = tiling.tile_size
+        vae.tile_latent_min_size = tiling.tile_size // VAE_FACTOR
+        vae.tile_overlap_factor = tiling.overlap
+    try:
+        yield
+    finally:
+        vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size, vae.tile_overlap_factor = before
+
+
+def decode(vae: Any, latents: torch.Tensor, tiling: TilingConfig) -> np.ndarray:
+    """Latents [16, h, w] to pixels uint8 [8h, 8w, 3]. Not finite values stay visible: see render.check_pixels."""
+    import torch
+
+    weight = next(vae.parameters())
+    with torch.inference_mode(), _tiling(vae, tiling):
+        z = latents.to(weight.device, weight.dtype).unsqueeze(0)
+        z = z / vae.config.scaling_factor + vae.config.shift_factor
+        pixels = vae.decode(z, return_dict=False)[0][0].float().cpu()
+    pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0)
+    return (pixels.numpy() * 255).round().astype("uint8")
+
+
+def encode(vae: Any, pixels: torch.Tensor, generator: torch.Generator, tiling: TilingConfig) -> torch.Tensor:
+    """Pixels float32 [3, H, W] in -1..1 to latents float32 [16, H/8, W/8] on the CPU.
+
+    The posterior is sampled with the generator, as diffusers' img2img does.
+    """
+    import torch
+
+    weight = next(vae.parameters())
+    with torch.inference_mode(), _tiling(vae, tiling):
+        posterior = vae.encode(pixels.to(weight.device, weight.dtype).unsqueeze(0)).latent_dist
+        z = posterior.sample(generator=generator).float().cpu()
+    return (z[0] - vae.config.shift_factor) * vae.config.scaling_factor

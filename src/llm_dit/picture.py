@@ -1,0 +1,169 @@
+"""A picture and its record: reading pictures in, writing results out, and telling one render from another.
+
+The record describes a picture completely: the config, the seed, what was really said to the encoder, the
+sigmas, what it cost. It is written into the PNG and, the same, into a JSON file beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_dit.config import Config, get, parameters
+from llm_dit.errors import ImageError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+RECORD_VERSION = 1
+PNG_KEY = "llm_dit"
+MAX_INPUT_PIXELS = 64_000_000
+
+
+@dataclass
+class Picture:
+    """One rendered picture. latents: float32 [16, h, w] on the CPU, before decoding."""
+
+    image: Image.Image
+    record: dict[str, Any]
+    latents: torch.Tensor
+
+
+def identity(config: Config) -> str:
+    """10 hex digits over every setting that can change the pixels, but for the seed.
+
+    A picture given as input counts by its content, not by its path.
+    """
+    values = {p.key: get(config, p.key) for p in parameters() if p.rule.image and p.key not in ("seed", "seeds")}
+    if config.init_image:
+        values["init_image"] = file_sha256(config.init_image)
+    if config.prompt_file:  # the text itself is in prompt.text by the time it matters
+        values["prompt_file"] = None
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash of a file's bytes. Raises ImageError when it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """Hash of the pixels alone: equal for equal pictures, whatever their metadata says."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """A picture file as RGB, upright (EXIF) and with transparency laid on white. Raises ImageError."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    path = Path(path).expanduser()
+    try:
+        with Image.open(path) as file:
+            if file.width * file.height > MAX_INPUT_PIXELS:
+                raise ImageError(f"{path}: {file.width} x {file.height} pixels; at most 64 million are read.")
+            image = ImageOps.exif_transpose(file)
+            if "A" in image.getbands() or "transparency" in image.info:
+                image = image.convert("RGBA")
+                ground = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(ground, image)
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: there is no such picture.") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not a picture in a format that can be read.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: the picture cannot be read ({error}).") from error
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The record inside a PNG made here. Raises ImageError when there is none or it is of another version."""
+    from PIL import Image
+
+    path = Path(path).expanduser()
+    try:
+        with Image.open(path) as file:
+            text = getattr(file, "text", {}).get(PNG_KEY)
+    except OSError as error:
+        reason = "there is no such picture" if isinstance(error, FileNotFoundError) else "not a picture that can be read"
+        raise ImageError(f"{path}: {reason}.") from error
+    if text is None:
+        raise ImageError(f"{path}: carries no record of llm-dit, so it cannot be drawn again from itself.")
+    try:
+        record = json.loads(text)
+        version = record["record_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{path}: its record is damaged.") from error
+    if version != RECORD_VERSION:
+        raise ImageError(f"{path}: its record has version {version}; this release reads version {RECORD_VERSION}.")
+    return record
+
+
+def check_writable(folder: str | Path) -> Path:
+    """The output folder, made or makeable and writable. Raises OutputError before any work is done."""
+    folder = Path(folder).expanduser()
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise OutputError(f"output.dir={folder}: {existing} is not a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"output.dir={folder}: {existing} cannot be written.")
+    return folder
+
+
+def picture_name(config: Config, seed: int, alone: bool) -> str:
+    """File name without ending: output.name, or words of the prompt, the seed and the settings' identity."""
+    if config.output.name:
+        return config.output.name if alone else f"{config.output.name}_s{seed}"
+    words = re.sub(r"[^\w]+", "-", (config.prompt.text or "").lower()).strip("-_")[:48].strip("-_")
+    return f"{words or 'picture'}_s{seed}_{identity(config)}"
+
+
+def save_picture(picture: Picture, folder: Path, name: str) -> Path:
+    """Write NAME.png and NAME.json; both appear whole or not at all. Returns the PNG's path."""
+    from PIL.PngImagePlugin import PngInfo
+
+    text = json.dumps(picture.record, indent=2, ensure_ascii=False)
+    info = PngInfo()
+    info.add_itxt(PNG_KEY, json.dumps(picture.record, ensure_ascii=False))
+    png = io.BytesIO()
+    picture.image.save(png, "PNG", pnginfo=info)
+    target = folder / f"{name}.png"
+    write_whole({target: png.getvalue(), folder / f"{name}.json": text.encode()})
+    return target
+
+
+def write_whole(files: dict[Path, bytes]) -> None:
+    """Write several files so that none is ever seen half-written: write, fsync, rename. Raises OutputError."""
+    staged: list[tuple[str, Path]] = []
+    try:
+        for target, data in files.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
+            staged.append((temporary, target))
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        for temporary, target in staged:
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, target)
+    except OSError as error:
+        for temporary, _ in staged:
+            Path(temporary).unlink(missing_ok=True)
+        where = error.filename or next(iter(files))
+        raise OutputError(f"{Path(where).parent}: cannot be written ({error.strerror or error}).") from error

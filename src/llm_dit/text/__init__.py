@@ -1,0 +1,1 @@
+"""Prompt parts to embeddings: chat format, templates, encoders, length."""

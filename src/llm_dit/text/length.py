@@ -1,0 +1,59 @@
+"""Fitting a prompt into a token limit by cutting the user's words, never the chat template around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from llm_dit.errors import PromptError
+from llm_dit.text.chat import ChatParts, FormattedPrompt
+
+
+@dataclass(frozen=True)
+class FittedPrompt:
+    """A formatted prompt within the limit: its tokens, and what was cut (empty if nothing was)."""
+
+    formatted: FormattedPrompt
+    token_ids: list[int]
+    warning: str = ""
+
+
+def truncate_user(
+    parts: ChatParts,
+    format_parts: Callable[[ChatParts], FormattedPrompt],
+    tokenize: Callable[[str], tuple[list[int], list[tuple[int, int]]]],
+    max_tokens: int,
+    refuse: bool = False,
+) -> FittedPrompt:
+    """Format and tokenize, cutting the end of the user's words until at most max_tokens remain.
+
+    tokenize: text to (token ids, character span of each token). refuse: raise PromptError instead of cutting.
+    The result is the tokenization of a whole, valid chat text, so it equals what a shorter prompt would give.
+    """
+    formatted = format_parts(parts)
+    token_ids, spans = tokenize(formatted.text)
+    asked = len(token_ids)
+    if asked <= max_tokens:
+        return FittedPrompt(formatted, token_ids)
+    if refuse:
+        raise PromptError(f"the prompt has {asked} tokens, the limit is long_prompt.max_tokens={max_tokens}.")
+    user = parts.user
+    while len(token_ids) > max_tokens and user:
+        excess = len(token_ids) - max_tokens
+        inside = [s for s in spans if s[1] > s[0] and s[0] >= formatted.user_start and s[1] <= formatted.user_end]
+        # Cutting text can merge tokens anew at the seam, so cut, format again and count again.
+        keep = inside[-excess][0] - formatted.user_start if excess < len(inside) else 0
+        user = user[: min(keep, len(user) - 1)].rstrip()
+        formatted = format_parts(replace(parts, user=user))
+        token_ids, spans = tokenize(formatted.text)
+    if len(token_ids) > max_tokens:
+        raise PromptError(
+            f"the chat template alone has {len(token_ids)} tokens, the limit is long_prompt.max_tokens={max_tokens}; "
+            "shorten prompt.system, prompt.thinking or prompt.assistant."
+        )
+    warning = (
+        f"the prompt was cut from {asked} to {len(token_ids)} tokens (long_prompt.max_tokens={max_tokens}); "
+        f"{len(parts.user) - len(user)} of its {len(parts.user)} characters were dropped, "
+        f"it now ends in {user[-30:]!r}."
+    )
+    return FittedPrompt(formatted, token_ids, warning)

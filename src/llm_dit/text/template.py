@@ -1,0 +1,74 @@
+"""Prompt templates: a markdown file whose body is the system message and whose YAML head holds the other parts.
+
+    ---
+    description: one line
+    category: style
+    force_think_block: true     (optional, as are thinking and assistant)
+    ---
+    You write prompts for ...
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from llm_dit.errors import PromptError, nearest
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a template adds around the user's words; whatever the caller gives wins over it."""
+
+    name: str
+    description: str = ""
+    category: str = ""
+    system: str = ""
+    thinking: str = ""
+    assistant: str = ""
+    force_think_block: bool = False
+
+
+def templates_dir() -> Path:
+    """The shipped templates: inside the installed package, or at the root of a source checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "templates"
+    return inside if inside.is_dir() else package.parents[1] / "templates"
+
+
+def list_templates() -> list[Template]:
+    """The shipped templates by category, then name."""
+    found = [load_template(path.stem) for path in templates_dir().glob("*.md")]
+    return sorted(found, key=lambda t: (t.category, t.name))
+
+
+def load_template(name: str) -> Template:
+    """A shipped template by name, or any .md file by path. Raises PromptError."""
+    path = Path(name).expanduser() if name.endswith(".md") else templates_dir() / f"{name}.md"
+    if not path.is_file():
+        known = [p.stem for p in templates_dir().glob("*.md")]
+        raise PromptError(f"prompt.template={name}: no such template. {nearest(name, known)}")
+    return parse_template(path.stem, path.read_text(encoding="utf-8"), str(path))
+
+
+def parse_template(name: str, text: str, where: str) -> Template:
+    """A template from its file's text; where is for messages. Raises PromptError."""
+    import yaml
+
+    # Only a first line of three hyphens opens a head: a body may well hold such lines.
+    match = re.match(r"\A---[ \t]*\n(.*?)^---[ \t]*$\n?(.*)\Z", text, re.DOTALL | re.MULTILINE)
+    head, body = (match[1], match[2]) if match else ("", text)
+    try:
+        values = yaml.safe_load(head) or {}
+    except yaml.YAMLError as error:
+        raise PromptError(f"{where}: its head is not valid YAML ({' '.join(str(error).split())[:120]}).") from error
+    if not isinstance(values, dict):
+        raise PromptError(f"{where}: its head must be keys and values.")
+    types = {f.name: bool if f.name == "force_think_block" else str for f in fields(Template)}
+    for key, value in values.items():
+        if key not in types or key == "system":
+            raise PromptError(f"{where}: unknown key '{key}'. {nearest(str(key), set(types) - {'system'})}")
+        if not isinstance(value, types[key]):
+            raise PromptError(f"{where}: '{key}' must be {'true or false' if types[key] is bool else 'text'}.")
+    return Template(**{"name": name, **values, "system": body.strip()})
