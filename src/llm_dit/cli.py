@@ -16,11 +16,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run_hydra(arguments)
     except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report(error)
+    except SystemExit as end:  # Hydra's --help and --version, and argparse's own errors
+        return end.code if isinstance(end.code, int) else 2 if end.code else 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def report(error: BaseException) -> int:
+    """Print an error for a person. Returns the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2
 
 
 def run_hydra(arguments: list[str]) -> int:
@@ -48,11 +55,20 @@ def run_hydra(arguments: list[str]) -> int:
 def job(composed) -> None:
     """One job of Hydra: a composed config to a finished task."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from llm_dit.compose import check
+    from llm_dit.errors import LabError
     from llm_dit.tasks import run_task
 
-    run_task(check(composed), list(HydraConfig.get().overrides.task))
+    hydra_config = HydraConfig.get()
+    try:
+        run_task(check(composed), list(hydra_config.overrides.task))
+    except LabError as error:
+        # A sweep goes on with its other jobs, and Hydra says which one failed; alone, one line is enough.
+        if hydra_config.mode == RunMode.MULTIRUN:
+            raise
+        raise SystemExit(report(error)) from error
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:

@@ -200,8 +200,7 @@ def unknown_key(key: str) -> str:
 
 
 def _options_hint(group: str) -> str:
-    folder = conf_dir() / group
-    options = sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
+    options = _options(group)
     keys = ", ".join(p.key for p in parameters() if p.key.startswith(group + "."))
     chosen = f"choose an option of it ({', '.join(options)}) or " if options else ""
     return f"{chosen}set one of its keys: {keys}."
@@ -264,10 +263,10 @@ def explain(error: Exception) -> ConfigError:
     chain = [error, error.__cause__, error.__context__]
     full_key = next((k for e in chain if (k := getattr(e, "full_key", None))), None)
     missing = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' (?:is )?not in", text)
-    option = re.search(r"Could not find '([^']+?)/([^'/]+)'(?:.*?Available options in '[^']*':\s*(.*?)\n*Config search)?", text, re.DOTALL)
+    option = re.search(r"Could not find '([^']+?)/([^'/]+)'", text)
     if option:
-        group, name, available = option[1], option[2], (option[3] or "").split()
-        hint = nearest(name, available) if available else ""
+        group, name = option[1], option[2]
+        hint = nearest(name, _options(group))
         if group == "prompt":
             hint += " To give the prompt's text, pass it bare, in quotes, or as prompt.text=..."
         return ConfigError(f"{group}={name}: no such option. {hint}".strip())
@@ -282,17 +281,23 @@ def explain(error: Exception) -> ConfigError:
         return ConfigError(unknown_key(full_key or missing[1]))
     ambiguous = re.search(r"Ambiguous value for argument '(.*?)'", text, re.DOTALL)
     if ambiguous:
-        return ConfigError(f"{_short(ambiguous[1])}: several values; add -m to sweep them, or write [a,b] for one list.")
+        return ConfigError(
+            f"{_short(ambiguous[1])}: several values; add -m to sweep them, or write [a,b] for one list."
+        )
     if "Config group override must be" in text:
         return ConfigError(f"a group takes the name of one of its options. Groups: {', '.join(_groups())}.")
     twice = re.search(r"(\S+) appears more than once in the final defaults list", text)
     if twice:
         return ConfigError(f"+{twice[1]}=...: the group {twice[1]} is there already; leave the plus sign out.")
-    if any(sign in text for sign in ("mismatched input", "no viable alternative", "extraneous input", "token recognition")):
+    if re.search("mismatched input|no viable alternative|extraneous input|token recognition", text):
         return ConfigError(
             "cannot read a value. Quote it for Hydra as 'key=\"value\"', or give the prompt as a bare argument."
         )
     return ConfigError(" ".join(line.strip() for line in text.splitlines()[:2]) or type(error).__name__)
+
+
+def _options(group: str) -> list[str]:
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
 
 
 def _groups() -> list[str]:
@@ -313,11 +318,7 @@ def seeds_of(config: Config) -> list[int]:
     return list(config.seeds) or list(range(config.seed, config.seed + config.num_images))
 
 
-def iter_changes(overrides: Iterable[str]) -> list[str]:
-    """The dotted keys that key=value overrides set, in order; group choices and deletions are left out."""
-    keys = []
-    for override in overrides:
-        match = _OVERRIDE.match(override)
-        if match and match[3] == "=":
-            keys.append(match["key"])
-    return keys
+def changed_keys(overrides: Iterable[str]) -> list[str]:
+    """The keys that overrides of the form key=value set, in order: dotted keys and names of groups."""
+    matches = (_OVERRIDE.match(o) for o in overrides)
+    return [m["key"] for m in matches if m and m[3] == "="]

@@ -14,8 +14,8 @@ from llm_dit.errors import PromptError
 from llm_dit.models.cache import Models
 from llm_dit.models.place import at_work
 from llm_dit.text.chat import ChatParts, clean_whitespace, format_prompt, strip_quotes
-from llm_dit.text.template import load_template
 from llm_dit.text.length import FittedPrompt, truncate_user
+from llm_dit.text.template import load_template
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ def read_prompt(config: Config) -> str:
     if config.prompt.text is not None:
         return config.prompt.text
     if config.prompt_file is None:
-        raise PromptError("no prompt: give it in quotes, as in run.py \"a red apple\", or as prompt_file=PATH.")
+        raise PromptError('no prompt: give it in quotes, as in run.py "a red apple", or as prompt_file=PATH.')
     path = Path(config.prompt_file).expanduser()
     try:
         size = path.stat().st_size

@@ -139,9 +139,7 @@ class GuidanceConfig:
     cfg_normalization: float = param(
         0.0, "Cap on |guided| / |positive| (norm of the whole picture); 0 is off, 1 keeps the norm.", ge=0, le=100
     )
-    cfg_truncation: float = param(
-        1.0, "Guidance stops once 1 - sigma is above this; 1 never stops it.", ge=0, le=1
-    )
+    cfg_truncation: float = param(1.0, "Guidance stops once 1 - sigma is above this; 1 never stops it.", ge=0, le=1)
 
 
 @dataclass
@@ -168,7 +166,9 @@ class TilingConfig:
 class HardwareConfig:
     """Where and how it runs. None of this changes what is drawn beyond rounding."""
 
-    device: str = param("auto", "auto takes cuda, then mps, then cpu.", image=False, choices=("auto", "cpu", "cuda", "mps"))
+    device: str = param(
+        "auto", "auto takes cuda, then mps, then cpu.", image=False, choices=("auto", "cpu", "cuda", "mps")
+    )
     dtype: str = param(
         "auto",
         "auto takes bfloat16 on an accelerator and float32 on the CPU.",
@@ -221,7 +221,9 @@ class Config:
     height: int | None = param(
         None, "Pixels; null takes init_image's height, else the model's own.", ge=16, le=8192, multiple_of=16
     )
-    default_size: int = param(1024, "Side of a picture when no size is asked for; set by the model.", ge=16, le=8192, multiple_of=16)
+    default_size: int = param(
+        1024, "Side of a picture when no size is asked for; set by the model.", ge=16, le=8192, multiple_of=16
+    )
     init_image: str | None = param(None, "Picture to start from (img2img).")
     strength: float = param(0.6, "How far init_image is noised: 1 ignores it, near 0 keeps it.", gt=0, le=1)
     from_image: str | None = param(
@@ -279,6 +281,14 @@ def get(config: Config, key: str) -> Any:
     for part in key.split("."):
         value = getattr(value, part)
     return value
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested dicts."""
+    *groups, leaf = key.split(".")
+    for group in groups:
+        values = values[group]
+    values[leaf] = value
 
 
 def to_dict(config: Any) -> dict[str, Any]:

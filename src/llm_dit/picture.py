@@ -6,6 +6,7 @@ sigmas, what it cost. It is written into the PNG and, the same, into a JSON file
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -87,6 +88,24 @@ def read_picture(path: str | Path) -> Image.Image:
         raise ImageError(f"{path}: the picture cannot be read ({error}).") from error
 
 
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """Pixels uint8 [H, W, 3] as a PIL image."""
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def as_pixels(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """An RGB image resized to size (height, width), as float32 [3, H, W] in -1..1."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    if image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image, dtype=np.float32) / 255.0).permute(2, 0, 1) * 2.0 - 1.0
+
+
 def read_record(path: str | Path) -> dict[str, Any]:
     """The record inside a PNG made here. Raises ImageError when there is none or it is of another version."""
     from PIL import Image
@@ -96,7 +115,9 @@ def read_record(path: str | Path) -> dict[str, Any]:
         with Image.open(path) as file:
             text = getattr(file, "text", {}).get(PNG_KEY)
     except OSError as error:
-        reason = "there is no such picture" if isinstance(error, FileNotFoundError) else "not a picture that can be read"
+        reason = (
+            "there is no such picture" if isinstance(error, FileNotFoundError) else "not a picture that can be read"
+        )
         raise ImageError(f"{path}: {reason}.") from error
     if text is None:
         raise ImageError(f"{path}: carries no record of llm-dit, so it cannot be drawn again from itself.")
@@ -111,15 +132,22 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 
 def check_writable(folder: str | Path) -> Path:
-    """The output folder, made or makeable and writable. Raises OutputError before any work is done."""
+    """The output folder, after proving that a file can be written there; leaves nothing behind.
+
+    Raises OutputError, before minutes are spent on a picture that could not be saved.
+    """
     folder = Path(folder).expanduser()
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise OutputError(f"output.dir={folder}: {existing} is not a folder.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"output.dir={folder}: {existing} cannot be written.")
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"output.dir={folder}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):
+                made.rmdir()
     return folder
 
 

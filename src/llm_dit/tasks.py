@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
-from llm_dit.compose import check, iter_changes, seeds_of
+from llm_dit.compose import seeds_of
 from llm_dit.conditioning import fit_prompt, settle_prompt
-from llm_dit.config import Config, get, parameters, to_dict
+from llm_dit.config import Config
 from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import ConfigError
-from llm_dit.picture import Picture, check_writable, picture_name, read_record, save_picture
+from llm_dit.picture import Picture, check_writable, picture_name, save_picture
+from llm_dit.replay import compare_with_original, config_from_image
 
 
 def render_task(config: Config) -> list[str]:
@@ -37,7 +36,7 @@ def render_task(config: Config) -> list[str]:
 
         pictures = render(config, on_step=bars.step, on_picture=save)
     if config.from_image:
-        _report_replay(config, pictures)
+        print(compare_with_original(config, pictures[0].record))
     return paths
 
 
@@ -50,7 +49,9 @@ def preview_task(config: Config) -> str:
     fitted = fit_prompt(config, config.prompt.text or "", tokenizer)
     count = len(fitted.token_ids)
     print(fitted.formatted.text)
-    print(f"--- {count} tokens, padded to {padded_length(count)}; limit {config.long_prompt.max_tokens}", file=sys.stderr)
+    print(
+        f"--- {count} tokens, padded to {padded_length(count)}; limit {config.long_prompt.max_tokens}", file=sys.stderr
+    )
     if fitted.warning:
         print(f"warning: {fitted.warning}", file=sys.stderr)
     return fitted.formatted.text
@@ -59,51 +60,11 @@ def preview_task(config: Config) -> str:
 TASKS: dict[str, Callable[[Config], Any]] = {"render": render_task, "preview": preview_task}
 
 
-def run_task(config: Config, changes: Iterable[str] = ()) -> Any:
-    """Run the config's task. changes: the overrides it was composed from, which from_image lays over the record."""
+def run_task(config: Config, overrides: Iterable[str] = ()) -> Any:
+    """Run the config's task. overrides: what it was composed from, which from_image lays over the record."""
     if config.from_image:
-        config = config_from_image(config, changes)
+        config = config_from_image(config, overrides)
     return TASKS[config.task](config)
-
-
-def config_from_image(config: Config, changes: Iterable[str]) -> Config:
-    """The config recorded in config.from_image, with the settings of this run that do not change the pixels, and changes.
-
-    changes: overrides as given; each must be key=value (a group option stands for several keys at once, so it
-    is refused). Raises ImageError or ConfigError.
-    """
-    record = read_record(str(config.from_image))
-    values = check(record["config"])
-    values = replace(values, seed=record["seed"], seeds=[], num_images=1)
-    leaves = {p.key for p in parameters()}
-    from_now = {p.key for p in parameters() if not p.rule.image and not p.key.startswith("model.")}
-    for key in iter_changes(changes):
-        if key in leaves:
-            from_now.add(key)
-        elif key != "hardware":
-            raise ConfigError(f"{key}=...: from_image takes single keys (key=value), not group options; set the keys one by one.")
-    nested = to_dict(values)
-    for key in from_now - ({"num_images"} if "num_images" not in iter_changes(changes) else set()):
-        *groups, leaf = key.split(".")
-        node = nested
-        for group in groups:
-            node = node[group]
-        node[leaf] = get(config, key)
-    if "prompt_file" in from_now and "prompt.text" not in from_now:
-        nested["prompt"]["text"] = None
-    return check(nested)
-
-
-def _report_replay(config: Config, pictures: list[Picture]) -> None:
-    """Say whether the replay gave the same pixels."""
-    before = read_record(str(config.from_image))
-    after = pictures[0].record
-    if after["pixels_sha256"] == before["pixels_sha256"]:
-        print("the same pixels as the original")
-        return
-    reasons = [k for k in ("device", "dtype", "versions", "model_fingerprint") if before[k] != after[k]]
-    reasons += [k for k, v in after["config"].items() if k not in ("output", "from_image", "hardware", "seeds", "seed", "num_images") and v != before["config"].get(k)]
-    print(f"not the same pixels as the original; different: {', '.join(reasons) or 'nothing recorded'}")
 
 
 class ProgressBars:

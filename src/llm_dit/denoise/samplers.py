@@ -12,7 +12,9 @@ Velocity = Callable[["torch.Tensor", float], "torch.Tensor"]
 OnStep = Callable[[int, "torch.Tensor"], None]
 
 
-def sample_euler(velocity: Velocity, x: torch.Tensor, sigmas: Sequence[float], on_step: OnStep | None = None) -> torch.Tensor:
+def sample_euler(
+    velocity: Velocity, x: torch.Tensor, sigmas: Sequence[float], on_step: OnStep | None = None
+) -> torch.Tensor:
     """First-order integration of dx/dsigma = velocity(x, sigma) along sigmas, which fall to 0.
 
     Equal to diffusers' FlowMatchEulerDiscreteScheduler. x: float32 [batch, ...]. on_step(i, x) after each step.

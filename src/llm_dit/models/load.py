@@ -58,7 +58,7 @@ def load_vae(model: ModelConfig, placement: Placement) -> Any:
 def load_text_encoder(model: ModelConfig, placement: Placement) -> TransformersTextEncoder:
     """The text encoder of a model with its tokenizer; model.text_encoder replaces the model's own."""
     source = model.text_encoder
-    if source is None and model.path == RANDOM or source == RANDOM:
+    if (source is None and model.path == RANDOM) or source == RANDOM:
         from llm_dit.models.tiny import tiny_text_encoder
 
         language_model, tokenizer = tiny_text_encoder()
@@ -78,17 +78,21 @@ def load_tokenizer(model: ModelConfig) -> TransformersTextEncoder:
     from types import SimpleNamespace
 
     source = model.text_encoder
-    if source is None and model.path == RANDOM or source == RANDOM:
+    if (source is None and model.path == RANDOM) or source == RANDOM:
         from llm_dit.models.tiny import tiny_tokenizer
 
         tokenizer = tiny_tokenizer()
     elif source and (source == "shipped:smollm2" or source.endswith(".gguf")):
         from llm_dit.models.gguf_lm import load_gguf_tokenizer, smollm2_gguf_path
 
-        tokenizer = load_gguf_tokenizer(smollm2_gguf_path() if source == "shipped:smollm2" else Path(source).expanduser())
+        tokenizer = load_gguf_tokenizer(
+            smollm2_gguf_path() if source == "shipped:smollm2" else Path(source).expanduser()
+        )
     else:
         tokenizer = _load_hf_tokenizer(model)
-    return TransformersTextEncoder(SimpleNamespace(config=SimpleNamespace(num_hidden_layers=0, hidden_size=0)), tokenizer)
+    return TransformersTextEncoder(
+        SimpleNamespace(config=SimpleNamespace(num_hidden_layers=0, hidden_size=0)), tokenizer
+    )
 
 
 def load_shift(model: ModelConfig) -> float:

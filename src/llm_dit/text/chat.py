@@ -44,7 +44,9 @@ class FormattedPrompt:
     user_end: int
 
 
-def format_prompt(parts: ChatParts, chat_format: str, chat_template: Callable[[list[dict]], str] | None = None) -> FormattedPrompt:
+def format_prompt(
+    parts: ChatParts, chat_format: str, chat_template: Callable[[list[dict]], str] | None = None
+) -> FormattedPrompt:
     """The text for the encoder, ending where the assistant would go on.
 
     chat_template: renders messages with a generation prompt; needed for 'tokenizer' only.
@@ -83,7 +85,9 @@ def _by_template(parts: ChatParts, chat_template: Callable[[list[dict]], str]) -
     rendered = chat_template([*messages, {"role": "user", "content": _MARK}])
     head, mark, tail = rendered.partition(_MARK)
     if not mark:
-        raise PromptError("the tokenizer's chat template does not show the user's message; use model.chat_format=chatml.")
+        raise PromptError(
+            "the tokenizer's chat template does not show the user's message; use model.chat_format=chatml."
+        )
     return FormattedPrompt(head + parts.user + tail, len(head), len(head) + len(parts.user))
 
 

@@ -1,11 +1,11 @@
 """Prompt templates: a markdown file whose body is the system message and whose YAML head holds the other parts.
 
-    ---
-    description: one line
-    category: style
-    force_think_block: true     (optional, as are thinking and assistant)
-    ---
-    You write prompts for ...
+---
+description: one line
+category: style
+force_think_block: true     (optional, as are thinking and assistant)
+---
+You write prompts for ...
 """
 
 from __future__ import annotations
