@@ -6,65 +6,105 @@ Only finding and downloading; load.py turns the files into modules.
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 from llm_dit.errors import ModelError, nearest
 
 SHIPPED = Path(__file__).resolve().parent
-HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+LANGUAGE_MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
-def component_folder(path: str, component: str, revision: str | None = None) -> Path:
+def component_folder(
+    path: str, component: str, revision: str | None = None, *, weights: bool = True, key: str = "model.path"
+) -> Path:
     """The folder of one component (transformer, vae, text_encoder, tokenizer, scheduler) of a model.
 
-    path: shipped:NAME, a folder in diffusers' layout, or a hub id, of which only that component is downloaded.
+    path: shipped:NAME, a folder in diffusers' layout, or a hub id, of which only that component is downloaded,
+    and without weights only its JSON files. key: the setting that the path came from, for messages.
     Raises ModelError when it is not there.
     """
     if path.startswith("shipped:"):
         root = SHIPPED / path.removeprefix("shipped:")
         if not (root / "transformer").is_dir():
             shipped = [p.parent.name for p in SHIPPED.glob("*/transformer")]
-            raise ModelError(f"model.path={path}: no such shipped model. {nearest(root.name, shipped)}")
+            raise ModelError(f"{key}={path}: no such shipped model. {nearest(root.name, shipped)}".rstrip())
     else:
-        root = Path(path).expanduser()
-        if not root.is_dir():
-            if root.exists():
-                raise ModelError(
-                    f"model.path={path}: a file, not a model folder. A single transformer file goes into model.transformer_file."
-                )
-            if not HUB_ID.match(path):
-                raise ModelError(f"model.path={path}: there is no such folder, and it is not a hub id (owner/name).")
-            root = _download(path, component, revision)
+        files = f"{component}/*" if weights else f"{component}/*.json"
+        root = _local_folder(path, key) or _download(path, [files, "model_index.json"], revision, key)
     folder = root / component
     if not folder.is_dir():
         there = sorted(p.name for p in root.iterdir() if p.is_dir())
         raise ModelError(
-            f"{root}: no '{component}' folder in it (found: {', '.join(there) or 'nothing'}); "
+            f"{root}: no '{component}' folder in it (found: {', '.join(there[:12]) or 'no folders'}); "
             "a model folder holds transformer, vae, text_encoder, tokenizer and scheduler, as diffusers saves it."
         )
     return folder
 
 
-def _download(repo: str, component: str, revision: str | None) -> Path:
+def language_model_folder(source: str, component: str) -> Path:
+    """The folder of a text encoder or its tokenizer, for model.text_encoder.
+
+    source: a folder or hub id, either of a language model (config, weights and tokenizer side by side) or of an
+    image model, whose component is then meant.
+    """
+    key = "model.text_encoder"
+    root = _local_folder(source, key)
+    if root is None:
+        root = _download(source, ["config.json", "model_index.json"], None, key)
+        if (root / "config.json").is_file():
+            return _download(source, LANGUAGE_MODEL_FILES, None, key, ignore=["*/*"])
+    return root if (root / "config.json").is_file() else component_folder(source, component, key=key)
+
+
+def _local_folder(path: str, key: str) -> Path | None:
+    """The folder of that name, or None for what looks like a hub id."""
+    local = os.path.expanduser(path)
+    if os.path.isdir(local):
+        return Path(local)
+    if os.path.exists(local):
+        hint = "A single transformer file goes into model.transformer_file." if key == "model.path" else ""
+        raise ModelError(f"{key}={path}: a file, not a model folder. {hint}".rstrip())
+    if not HUB_ID.fullmatch(path):
+        raise ModelError(f"{key}={path[:200]}: there is no such folder, and it is not a hub id (owner/name).")
+    return None
+
+
+def _download(repo: str, files: list[str], revision: str | None, key: str, ignore: list[str] | None = None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=[f"{component}/*", "model_index.json"]))
-    except (OSError, LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=files, ignore_patterns=ignore))
+    except Exception as error:  # the hub's own, those of the network and of the file system
         raise ModelError(
-            f"model.path={repo}: no folder of that name here, and it could not be fetched from the hub ({reason[:160]}). "
-            "Give the folder of a downloaded model: model.path=/path/to/model."
+            f"{key}={repo}: no folder of that name here, and it could not be fetched from the hub "
+            f"({_reason(error, revision)}). Give the folder of a downloaded model: {key}=/path/to/model."
         ) from error
 
 
+def _reason(error: Exception, revision: str | None) -> str:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return "its owner lets in only those who accept the terms: do so on its page, then `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return "it is not there, or it is private"
+    if isinstance(error, RevisionNotFoundError):
+        return f"it has no revision {revision}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:160]
+
+
 def read_json(path: Path) -> dict:
-    """A JSON file of a model folder. Raises ModelError when it is missing or broken."""
+    """A JSON file of a model folder, which must hold an object. Raises ModelError when it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: must hold a JSON object, not a {type(value).__name__}.")
+    return value

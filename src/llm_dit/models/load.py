@@ -7,18 +7,32 @@ one line. What is loaded stays in cache.py.
 
 from __future__ import annotations
 
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
 from llm_dit.config import ModelConfig
 from llm_dit.errors import ModelError
 from llm_dit.models.fingerprint import fingerprint
-from llm_dit.models.folder import component_folder, read_json
+from llm_dit.models.folder import component_folder, language_model_folder, read_json
 from llm_dit.models.place import Placement
+from llm_dit.models.vae import VAE_FACTOR
+from llm_dit.models.weights import (
+    check_weights,
+    diffusers_layout,
+    folder_shapes,
+    one_line,
+    restore_small_gguf_weights,
+    safetensors_shapes,
+    tensor_shape,
+)
 from llm_dit.text.encoder import TransformersTextEncoder
 
-TRANSFORMER_CLASS = "ZImageTransformer2DModel"
-VAE_CLASS = "AutoencoderKL"
 RANDOM = "random:tiny"
 
 
@@ -36,10 +50,9 @@ def load_transformer(model: ModelConfig, placement: Placement, attention_backend
         transformer = _load_single_file(ZImageTransformer2DModel, model, placement)
     else:
         folder = component_folder(model.path, "transformer", model.revision)
-        transformer = _load_diffusers(ZImageTransformer2DModel, TRANSFORMER_CLASS, folder, placement)
+        transformer = _load_diffusers(ZImageTransformer2DModel, folder, placement)
     install_computed_rotary(transformer)
-    if attention_backend != "native":
-        _set_attention(transformer, attention_backend)
+    _set_attention(transformer, attention_backend)
     return _settle(transformer, placement)
 
 
@@ -52,7 +65,11 @@ def load_vae(model: ModelConfig, placement: Placement) -> Any:
 
         return _settle(tiny_vae().to(placement.torch_dtype), placement)
     folder = component_folder(model.path, "vae", model.revision)
-    return _settle(_load_diffusers(AutoencoderKL, VAE_CLASS, folder, placement), placement)
+    vae = _load_diffusers(AutoencoderKL, folder, placement)
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    if factor != VAE_FACTOR:
+        raise ModelError(f"{folder}: shrinks pictures {factor} times; this project needs {VAE_FACTOR} times.")
+    return _settle(vae, placement)
 
 
 def load_text_encoder(model: ModelConfig, placement: Placement) -> TransformersTextEncoder:
@@ -65,7 +82,7 @@ def load_text_encoder(model: ModelConfig, placement: Placement) -> TransformersT
     elif source and (source == "shipped:smollm2" or source.endswith(".gguf")):
         from llm_dit.models.gguf_lm import load_gguf_llm, smollm2_gguf_path
 
-        path = smollm2_gguf_path() if source == "shipped:smollm2" else Path(source).expanduser()
+        path = smollm2_gguf_path() if source == "shipped:smollm2" else Path(os.path.expanduser(source))
         language_model, tokenizer = load_gguf_llm(path)
     else:
         language_model, tokenizer = _load_language_model(model, placement)
@@ -86,7 +103,7 @@ def load_tokenizer(model: ModelConfig) -> TransformersTextEncoder:
         from llm_dit.models.gguf_lm import load_gguf_tokenizer, smollm2_gguf_path
 
         tokenizer = load_gguf_tokenizer(
-            smollm2_gguf_path() if source == "shipped:smollm2" else Path(source).expanduser()
+            smollm2_gguf_path() if source == "shipped:smollm2" else Path(os.path.expanduser(source))
         )
     else:
         tokenizer = _load_hf_tokenizer(model)
@@ -114,104 +131,164 @@ def _settle(module: Any, placement: Placement) -> Any:
     return module
 
 
-def _load_diffusers(cls: type, class_name: str, folder: Path, placement: Placement) -> Any:
-    found = read_json(folder / "config.json").get("_class_name")
-    if found != class_name:
-        raise ModelError(f"{folder}: holds a {found}, not a {class_name}.")
-    try:
-        module, info = cls.from_pretrained(str(folder), torch_dtype=placement.torch_dtype, output_loading_info=True)
-    except ModelError:
-        raise
-    except Exception as error:  # safetensors, torch and diffusers raise a dozen types here
-        raise ModelError(f"{folder}: cannot be loaded as {class_name} ({_one_line(error)}).") from error
-    _refuse_key_mismatch(folder, info["missing_keys"], info["unexpected_keys"])
+def _own_memory(module: Any, placement: Placement) -> Any:
+    """The module with weights of its own on the CPU, instead of views into the mapped file.
+
+    Views change or crash when the file is overwritten, and start at odd addresses, where kernels round differently:
+    a picture would depend on the length of the file's header.
+    """
+    if placement.resting_device == "cpu":
+        for tensor in itertools.chain(module.parameters(), module.buffers()):
+            tensor.data = tensor.data.clone()
     return module
+
+
+def _load_diffusers(cls: type, folder: Path, placement: Placement) -> Any:
+    wanted = _shapes(_skeleton(cls, folder))
+    check_weights(folder, cls.__name__, folder_shapes(folder, "diffusion_pytorch_model"), wanted)
+    with _loading(folder, cls.__name__):
+        module = cls.from_pretrained(str(folder), torch_dtype=placement.torch_dtype, use_safetensors=True)
+    return _own_memory(module, placement)
 
 
 def _load_single_file(cls: type, model: ModelConfig, placement: Placement) -> Any:
-    """A transformer from one .safetensors file (original or diffusers keys) or a quantized .gguf file."""
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(str(model.transformer_file)).expanduser()
+    """A transformer from one .safetensors file (original or diffusers' names) or a quantized .gguf file."""
+    path = Path(os.path.expanduser(str(model.transformer_file)))
     if not path.is_file():
         raise ModelError(f"model.transformer_file={path}: there is no such file.")
-    config = component_folder(model.path, "transformer", model.revision)
-    options: dict[str, Any] = {"config": str(config), "torch_dtype": placement.torch_dtype}
-    if path.suffix == ".gguf":
-        from diffusers import GGUFQuantizationConfig
-
-        options["quantization_config"] = GGUFQuantizationConfig(compute_dtype=placement.torch_dtype)
-    elif path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt") as file:
-                keys = len(file.keys())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: not a readable safetensors file ({_one_line(error)}).") from error
-        if keys == 0:
-            raise ModelError(f"{path}: holds no weights.")
-    else:
+    if path.suffix not in (".safetensors", ".gguf"):
         raise ModelError(f"model.transformer_file={path}: must end in .safetensors or .gguf (pickles are not read).")
-    try:
-        module = cls.from_single_file(str(path), **options)
-    except Exception as error:
-        raise ModelError(f"{path}: cannot be loaded as {TRANSFORMER_CLASS} ({_one_line(error)}).") from error
-    on_meta = [name for name, p in module.named_parameters() if p.device.type == "meta"]
-    _refuse_key_mismatch(path, on_meta, [])
-    return module
+    if model.path == RANDOM:
+        raise ModelError(
+            f"model.transformer_file={path}: {RANDOM} has no config for it; set model.path to the model it belongs to."
+        )
+    folder = component_folder(model.path, "transformer", model.revision, weights=False)
+    skeleton = _skeleton(cls, folder)
+    wanted = _shapes(skeleton)
+    if path.suffix == ".safetensors":
+        safetensors_shapes(path)
+
+    from diffusers.loaders.single_file_utils import load_single_file_checkpoint
+
+    options: dict[str, Any] = {"config": str(folder), "torch_dtype": placement.torch_dtype}
+    with _loading(path, cls.__name__):
+        checkpoint = diffusers_layout(load_single_file_checkpoint(str(path)))
+        if path.suffix == ".gguf":
+            from diffusers import GGUFQuantizationConfig
+
+            options["quantization_config"] = GGUFQuantizationConfig(compute_dtype=placement.torch_dtype)
+            restore_small_gguf_weights(checkpoint, wanted, _linear_weights(skeleton))
+        check_weights(path, cls.__name__, {k: tensor_shape(v) for k, v in checkpoint.items()}, wanted)
+        module = cls.from_single_file(checkpoint, **options)
+    return module if path.suffix == ".gguf" else _own_memory(module, placement)
+
+
+def _skeleton(cls: type, folder: Path) -> Any:
+    """The module that a folder's config.json describes, on the meta device: names and shapes, no memory."""
+    from accelerate import init_empty_weights
+
+    config = read_json(folder / "config.json")
+    if config.get("_class_name") != cls.__name__:
+        raise ModelError(f"{folder}: holds {config.get('_class_name')}, where {cls.__name__} is needed.")
+    with _loading(folder / "config.json", cls.__name__), init_empty_weights():
+        return cls.from_config(config)
+
+
+def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def _linear_weights(module: Any) -> set[str]:
+    from torch.nn import Linear
+
+    return {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, Linear)}
 
 
 def _load_language_model(model: ModelConfig, placement: Placement) -> tuple[Any, Any]:
     from transformers import AutoModel
 
     folder = _language_model_folder(model, "text_encoder")
-    try:
+    read_json(folder / "config.json")
+    folder_shapes(folder, "model")
+    with _loading(folder, "text encoder"):
         language_model, info = AutoModel.from_pretrained(
-            str(folder), dtype=placement.torch_dtype, output_loading_info=True, local_files_only=True
+            str(folder),
+            dtype=placement.torch_dtype,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,  # left open, transformers asks a question on the terminal
+            ignore_mismatched_sizes=True,  # reported in info, and refused below
         )
-    except Exception as error:
-        raise ModelError(f"{folder}: cannot be loaded as a text encoder ({_one_line(error)}).") from error
     # Checkpoints saved with the token-predicting head carry one tensor that hidden states do not need.
     unexpected = [k for k in info["unexpected_keys"] if not k.startswith("lm_head.")]
-    _refuse_key_mismatch(folder, info["missing_keys"], unexpected)
-    return language_model, _load_hf_tokenizer(model)
+    found = dict.fromkeys(unexpected, ()) | {name: found for name, found, _ in info["mismatched_keys"]}
+    wanted = _shapes(language_model)
+    found |= {k: shape for k, shape in wanted.items() if k not in info["missing_keys"] and k not in found}
+    check_weights(folder, type(language_model).__name__, found, wanted)
+    config = language_model.config
+    if config.is_encoder_decoder or not hasattr(config, "num_hidden_layers"):
+        raise ModelError(
+            f"{folder}: holds {type(language_model).__name__}; the text encoder must be a decoder-only language model."
+        )
+    return _own_memory(language_model, placement), _load_hf_tokenizer(model)
 
 
 def _load_hf_tokenizer(model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     folder = _language_model_folder(model, "tokenizer")
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:
-        raise ModelError(f"{folder}: cannot be loaded as a tokenizer ({_one_line(error)}).") from error
+    there = sorted(p.name for p in folder.iterdir())
+    if not any(name.startswith(("tokenizer.", "vocab.")) for name in there):
+        raise ModelError(f"{folder}: no tokenizer in it; it must hold tokenizer.json (found: {', '.join(there[:8])}).")
+    with _loading(folder, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder}: its tokenizer does not report positions in the text; it needs a tokenizer.json.")
+    return tokenizer
 
 
 def _language_model_folder(model: ModelConfig, component: str) -> Path:
     """The folder of the text encoder or tokenizer; a model.text_encoder folder may hold both side by side."""
-    source = model.text_encoder
-    if source is None:
+    if model.text_encoder is None:
         return component_folder(model.path, component, model.revision)
-    root = Path(source).expanduser()
-    if (root / "config.json").is_file():
-        return root
-    if root.exists() and not root.is_dir():
-        raise ModelError(f"model.text_encoder={source}: must be shipped:smollm2, a folder, a hub id or a .gguf file.")
-    return component_folder(source, component)
+    return language_model_folder(model.text_encoder, component)
 
 
 def _set_attention(transformer: Any, backend: str) -> None:
+    """Choose the attention kernel. Also for native: diffusers keeps the last choice for the whole process."""
     try:
-        transformer.set_attention_backend(backend)
+        with _quiet():
+            transformer.set_attention_backend(backend)
     except Exception as error:
-        raise ModelError(f"hardware.attention_backend={backend}: not usable here ({_one_line(error)}).") from error
+        raise ModelError(f"hardware.attention_backend={backend}: not usable here ({one_line(error)}).") from error
 
 
-def _refuse_key_mismatch(where: Path, missing: Any, unexpected: Any) -> None:
-    for word, keys in (("missing", sorted(missing)), ("unexpected", sorted(unexpected))):
-        if keys:
-            raise ModelError(f"{where}: {len(keys)} {word} weights, the first is '{keys[0]}'.")
+@contextmanager
+def _loading(where: Path, what: str) -> Iterator[None]:
+    """Quiet libraries, and whatever they raise as one line: safetensors, torch and the loaders have a dozen types."""
+    try:
+        with _quiet():
+            yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{where}: cannot be loaded as {what} ({one_line(error)}).") from error
 
 
-def _one_line(error: Exception, limit: int = 200) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings or progress bars from diffusers and transformers: what matters in them is an error here."""
+    names = ("diffusers.utils.logging", "transformers.utils.logging")
+    libraries = [sys.modules[name] for name in names if name in sys.modules]
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    try:
+        for library in libraries:
+            library.set_verbosity(CRITICAL)
+            library.disable_progress_bar()
+        yield
+    finally:
+        for library, (verbosity, bars) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()

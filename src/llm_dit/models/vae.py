@@ -37,7 +37,7 @@ def decode(vae: Any, latents: torch.Tensor, tiling: TilingConfig) -> np.ndarray:
     weight = next(vae.parameters())
     with torch.inference_mode(), _tiling(vae, tiling):
         z = latents.to(weight.device, weight.dtype).unsqueeze(0)
-        z = z / vae.config.scaling_factor + vae.config.shift_factor
+        z = z / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         pixels = vae.decode(z, return_dict=False)[0][0].float().cpu()
     pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0)
     return (pixels.numpy() * 255).round().astype("uint8")
@@ -54,4 +54,4 @@ def encode(vae: Any, pixels: torch.Tensor, generator: torch.Generator, tiling: T
     with torch.inference_mode(), _tiling(vae, tiling):
         posterior = vae.encode(pixels.to(weight.device, weight.dtype).unsqueeze(0)).latent_dist
         z = posterior.sample(generator=generator).float().cpu()
-    return (z[0] - vae.config.shift_factor) * vae.config.scaling_factor
+    return (z[0] - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
