@@ -18,8 +18,8 @@ from typing import Any, get_args, get_origin
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
@@ -55,22 +55,16 @@ def compose(overrides: Sequence[str] = (), *, prompt: str | None = None, config_
     overrides = prepare_overrides([*overrides, *([] if prompt is None else ["--", prompt])])
     # Hydra keeps one global instance; an application around us may be using it.
     with _LOCK:
-        outer = Singleton.get_state()
+        outer = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
         try:
-            _clear_global_hydra()
             with initialize_config_dir(str(config_dir or conf_dir()), version_base="1.3"):
                 composed = hydra_compose("config", overrides=list(overrides))
         except HYDRA_ERRORS as error:
             raise explain(error) from error
         finally:
-            Singleton.set_state(outer)
+            GlobalHydra.instance().hydra = outer
     return check(composed)
-
-
-def _clear_global_hydra() -> None:
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
 
 
 def prepare_overrides(arguments: Sequence[str]) -> list[str]:
@@ -252,6 +246,11 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError("seed + num_images runs past the largest seed, 2^63 - 1.")
     if config.prompt.text is not None and len(config.prompt.text) > MAX_PROMPT_CHARACTERS:
         raise ConfigError(_too_long(config.prompt.text))
+    model = config.model
+    if model.revision is not None and (":" in model.path or Path(model.path).expanduser().is_dir()):
+        raise ConfigError(
+            f"model.revision={model.revision}: only a hub id has revisions; model.path={model.path} is none."
+        )
     name = config.output.name
     if name is not None and (not name.strip(". ") or re.search(r'[/\\\x00-\x1f:*?"<>|]', name) or len(name) > 150):
         raise ConfigError(f"output.name={_short(name)}: not a plain file name of at most 150 characters.")

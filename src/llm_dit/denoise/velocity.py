@@ -70,7 +70,8 @@ class ZImageVelocity:
 
         batch = len(x)
         latents = list(x.to(self.dtype).unsqueeze(2).unbind(0)) * len(captions)
-        time = torch.full((len(latents),), 1.0 - sigma, dtype=torch.float32, device=x.device)
+        # The model's time 1 - sigma by way of diffusers' 1000 timesteps in float32: the same bits (see sigmas.py).
+        time = (1000 - torch.full((len(latents),), sigma, dtype=torch.float32, device=x.device) * 1000) / 1000
         texts = [caption for caption in captions for _ in range(batch)]
         out = self.transformer(latents, time, texts, return_dict=False)[0]
         velocity = -torch.stack([o.squeeze(1).float() for o in out])

@@ -1,0 +1,41 @@
+"""Shared pieces: a tiny config, and no network and no leftovers for every test."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Two busy threads on two shared cores wait for each other; tests are small, and one thread is steady.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from llm_dit.compose import compose
+
+
+@pytest.fixture
+def tiny():
+    """compose() for the tiny random model, with a prompt unless one is given."""
+
+    def make(*overrides: str, prompt: str | None = "a red apple"):
+        given = prompt is not None and not any(o.startswith(("prompt.text=", "prompt_file=")) for o in overrides)
+        return compose(["model=tiny", "hardware=cpu", *overrides], prompt=prompt if given else None)
+
+    return make
+
+
+@pytest.fixture
+def run_main(tmp_path, monkeypatch, capsys):
+    """Call the command line in a fresh folder: (exit code, stdout, stderr, files written)."""
+    from llm_dit.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str):
+        before = {p for p in tmp_path.rglob("*") if p.is_file()}
+        code = main(list(arguments))
+        captured = capsys.readouterr()
+        written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and p not in before)
+        return code, captured.out, captured.err, written
+
+    return run

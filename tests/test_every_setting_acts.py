@@ -1,0 +1,178 @@
+"""Every parameter of the config, perturbed, changes something that can be seen, or is refused by name.
+
+PERTURB must name them all: a new parameter without an entry fails the first test.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from llm_dit.compose import compose
+from llm_dit.config import parameters
+from llm_dit.errors import LabError
+from llm_dit.models.tiny import save_tiny_folder
+from llm_dit.picture import picture_name
+from llm_dit.render import render
+from llm_dit.tasks import run_task
+
+BASE = ["model=tiny", "hardware=cpu", "guidance.guidance_scale=2", "prompt.negative=fog", "sampler.steps=3"]
+
+# What changes the pixels: key -> (overrides of both renders, the perturbation).
+PIXELS = {
+    "prompt.text": ([], "prompt.text=other"),
+    "prompt.negative": ([], "prompt.negative=other"),
+    "prompt.system": ([], "prompt.system=other"),
+    "prompt.thinking": ([], "prompt.thinking=other"),
+    "prompt.assistant": ([], "prompt.assistant=other"),
+    "prompt.force_think_block": ([], "prompt.force_think_block=true"),
+    "prompt.strip_quotes": (["prompt.system='\"a\"'"], "prompt.strip_quotes=true"),
+    "prompt.clean_whitespace": (["prompt.system='a  b'"], "prompt.clean_whitespace=true"),
+    "prompt.template": ([], "prompt.template=photograph"),
+    "prompt_file": ([], "prompt_file=prompt.txt"),
+    "seed": ([], "seed=1"),
+    "seeds": ([], "seeds=[1]"),
+    "width": ([], "width=80"),
+    "height": ([], "height=80"),
+    "default_size": ([], "default_size=80"),
+    "init_image": ([], "init_image=start.png"),
+    "strength": (["init_image=start.png"], "strength=0.9"),
+    "model.path": ([], "model.path=other"),
+    "model.transformer_file": (["model.path=folder"], "model.transformer_file=other/transformer/MODEL.safetensors"),
+    "model.text_encoder": ([], "model.text_encoder=other"),
+    "encoder_layer.hidden_layer": ([], "encoder_layer.hidden_layer=-3"),
+    "long_prompt.max_tokens": (["prompt.system=many_words_in_here"], "long_prompt.max_tokens=48"),
+    "guidance.guidance_scale": ([], "guidance.guidance_scale=3"),
+    "guidance.cfg_normalization": ([], "guidance.cfg_normalization=0.5"),
+    "guidance.cfg_truncation": ([], "guidance.cfg_truncation=0.1"),
+    "sampler.steps": ([], "sampler.steps=4"),
+    "sampler.shift": ([], "sampler.shift=1"),
+    "tiling.enabled": (["width=128", "tiling.tile_size=64"], "tiling.enabled=true"),
+    "tiling.tile_size": (["width=256", "tiling.enabled=true", "tiling.tile_size=128"], "tiling.tile_size=64"),
+    "tiling.overlap": (["width=256", "tiling.enabled=true", "tiling.tile_size=64"], "tiling.overlap=0.5"),
+}
+# What is refused, because this machine or the setting's other values leave nothing else: key -> (override, message).
+REFUSED = {
+    "model.chat_format": (["model.chat_format=chatml", "prompt=think"], "a think block needs model.chat_format=qwen3"),
+    "model.revision": ("model.revision=main", "model.revision"),
+    "long_prompt.mode": (["long_prompt.mode=refuse", "long_prompt.max_tokens=24"], "long_prompt.max_tokens=24"),
+    "sampler.name": ("sampler.name=euler", "Did you mean 'flow_euler'"),
+    "hardware.device": ("hardware.device=mps", "hardware.device=mps"),
+}
+# What has an effect of its own, tested below.
+OWN_TEST = {
+    "task",
+    "from_image",
+    "num_images",
+    "model.name",
+    "hardware.dtype",
+    "hardware.batch_size",
+    "hardware.offload",
+    "hardware.attention_backend",
+    "hardware.threads",
+    "output.dir",
+    "output.name",
+}
+
+
+def test_every_parameter_has_its_entry():
+    assert {p.key for p in parameters()} == set(PIXELS) | set(REFUSED) | OWN_TEST
+
+
+def test_what_changes_the_pixels_is_declared_so():
+    declared = {p.key for p in parameters() if p.rule.image}
+    assert set(PIXELS) <= declared
+    assert declared - set(PIXELS) <= set(REFUSED)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with a start picture, a prompt, the tiny model on disk, and another model of the same shape."""
+    root = tmp_path_factory.mktemp("workplace")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(root / "start.png")
+    (root / "prompt.txt").write_text("from a file")
+    save_tiny_folder(root / "folder")
+    save_tiny_folder(root / "other")
+    generator = torch.Generator().manual_seed(1)
+    for path in (root / "other").glob("t*/*.safetensors"):
+        weights = {
+            k: v + 0.05 * torch.randn(v.shape, generator=torch.Generator().manual_seed(1))
+            for k, v in load_file(path).items()
+        }
+        save_file(weights, path, {"format": "pt"})
+    return root
+
+
+def draw(*overrides):
+    return render(compose([*BASE, *overrides], prompt=None))[0]
+
+
+@pytest.mark.parametrize("key", PIXELS)
+def test_a_declared_setting_changes_the_picture(key, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    both, change = PIXELS[key]
+    change = change.replace("MODEL", "diffusion_pytorch_model")
+    prompt = "prompt.text=a_red_apple"
+    before = draw(prompt, *both)
+    after = draw(*([] if key in ("prompt.text", "prompt_file") else [prompt]), *both, change)
+    assert before.record["pixels_sha256"] != after.record["pixels_sha256"]
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_a_setting_with_no_other_value_here_is_refused_by_name(key):
+    overrides, message = REFUSED[key]
+    with pytest.raises(LabError, match=re.escape(message)):
+        draw("prompt.text=a_red_apple", *([overrides] if isinstance(overrides, str) else overrides))
+
+
+def test_settings_of_the_run_act(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    base = draw("prompt.text=x")
+    assert draw("prompt.text=x", "hardware.dtype=bfloat16").record["dtype"] == "bfloat16"
+    assert draw("prompt.text=x", "model.name=mine").record["config"]["model"]["name"] == "mine"
+    assert [p.record["seed"] for p in render(compose([*BASE, "x", "num_images=2"]))] == [0, 1]
+    threads = torch.get_num_threads()
+    draw("prompt.text=x", f"hardware.threads={threads + 1}")
+    assert torch.get_num_threads() == threads + 1
+    torch.set_num_threads(threads)
+    math = draw("prompt.text=x", "hardware.attention_backend=_native_math").latents
+    assert torch.allclose(math, base.latents, atol=1e-4)
+    assert not torch.equal(math, base.latents)
+    run_task(compose(["model=tiny", "x", "task=preview"]))
+    assert capsys.readouterr().out.startswith("<|im_start|>")
+    named = compose(["model=tiny", "x", "output.name=mine", "output.dir=there"])
+    assert picture_name(named, 0, alone=True) == "mine"
+    (path,) = run_task(named)
+    assert path == "there/mine.png"
+    (path,) = run_task(
+        compose([f"from_image={path}", "output.name=again"]), [f"from_image={path}", "output.name=again"]
+    )
+    assert path == "outputs/images/again.png"
+
+
+def test_batches_and_offloading_change_how_it_runs_and_not_what_is_drawn(monkeypatch):
+    from llm_dit.denoise import velocity
+    from llm_dit.models import place
+
+    batches, moves = [], []
+    predict, at_work = velocity.ZImageVelocity._predict, place.Placement.resting_device.fget
+    monkeypatch.setattr(
+        velocity.ZImageVelocity, "_predict", lambda self, x, *a: batches.append(len(x)) or predict(self, x, *a)
+    )
+    monkeypatch.setattr(
+        place.Placement, "resting_device", property(lambda self: moves.append(self.offload) or at_work(self))
+    )
+    pictures = [
+        render(compose([*BASE, "x", "num_images=2", *more]))
+        for more in ([], ["hardware.batch_size=2"], ["hardware.offload=true"])
+    ]
+    assert batches == [1] * 6 + [2] * 3 + [1] * 6
+    assert True in moves
+    for other in pictures[1:]:
+        assert torch.allclose(other[1].latents, pictures[0][1].latents, atol=1e-5)

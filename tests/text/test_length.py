@@ -1,0 +1,59 @@
+"""Cutting a prompt to the limit: the user's words go, the template stays, and the cut is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_dit.errors import PromptError
+from llm_dit.models.tiny import tiny_tokenizer
+from llm_dit.text.chat import ChatParts, format_prompt
+from llm_dit.text.encoder import TransformersTextEncoder
+from llm_dit.text.length import truncate_user
+
+TAIL = "<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture(scope="module")
+def tokenize():
+    from types import SimpleNamespace
+
+    model = SimpleNamespace(config=SimpleNamespace(num_hidden_layers=0, hidden_size=0))
+    return TransformersTextEncoder(model, tiny_tokenizer()).tokenize
+
+
+def fit(tokenize, parts, limit, refuse=False):
+    return truncate_user(parts, lambda p: format_prompt(p, "qwen3"), tokenize, limit, refuse)
+
+
+def test_a_prompt_within_the_limit_is_left_alone(tokenize):
+    fitted = fit(tokenize, ChatParts("a cat"), 512)
+    assert fitted.warning == ""
+    assert fitted.formatted.text.endswith("a cat" + TAIL)
+
+
+@pytest.mark.parametrize("limit", [24, 25, 40, 99])
+def test_the_cut_uses_the_whole_limit_and_keeps_the_template(tokenize, limit):
+    words = "one two three four five six seven eight nine ten " * 5
+    fitted = fit(tokenize, ChatParts(words), limit)
+    assert limit - 1 <= len(fitted.token_ids) <= limit  # one less where the cut falls on a blank
+    assert fitted.formatted.text.startswith("<|im_start|>user\none")
+    assert fitted.formatted.text.endswith(TAIL)
+    assert f"to {len(fitted.token_ids)} tokens" in fitted.warning
+    assert fitted.token_ids == tokenize(fitted.formatted.text)[0]
+
+
+def test_characters_of_several_tokens_are_never_halved(tokenize):
+    for limit in range(24, 40):
+        text = fit(tokenize, ChatParts("漢字猫犬鳥魚" * 4), limit).formatted.text
+        assert "\ufffd" not in text
+        assert set(text.removeprefix("<|im_start|>user\n").removesuffix(TAIL)) <= set("漢字猫犬鳥魚")
+
+
+def test_refuse_is_an_error_that_names_both_numbers(tokenize):
+    with pytest.raises(PromptError, match=r"has 219 tokens, the limit is long_prompt.max_tokens=100"):
+        fit(tokenize, ChatParts("x" * 200), 100, refuse=True)
+
+
+def test_a_template_over_the_limit_is_an_error(tokenize):
+    with pytest.raises(PromptError, match="the chat template alone has"):
+        fit(tokenize, ChatParts("x", system="y" * 100), 50)
