@@ -85,8 +85,11 @@ def _download(repo: str, files: list[str], revision: str | None, key: str, ignor
 
 
 def _reason(error: Exception, revision: str | None) -> str:
+    from huggingface_hub import is_offline_mode
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    if is_offline_mode():
+        return "HF_HUB_OFFLINE is set and its files are not in the cache"
     if isinstance(error, GatedRepoError):
         return "its owner lets in only those who accept the terms: do so on its page, then `hf auth login`"
     if isinstance(error, RepositoryNotFoundError):

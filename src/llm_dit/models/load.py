@@ -27,8 +27,8 @@ from llm_dit.models.weights import (
     diffusers_layout,
     folder_shapes,
     one_line,
+    read_single_file,
     restore_small_gguf_weights,
-    safetensors_shapes,
     tensor_shape,
 )
 from llm_dit.text.encoder import TransformersTextEncoder
@@ -116,12 +116,16 @@ def load_shift(model: ModelConfig) -> float:
     """The shift that the model's own schedule uses. Raises ModelError for a schedule that depends on resolution."""
     if model.path == RANDOM:
         return 3.0
-    scheduler = read_json(component_folder(model.path, "scheduler", model.revision) / "scheduler_config.json")
+    file = component_folder(model.path, "scheduler", model.revision) / "scheduler_config.json"
+    scheduler = read_json(file)
     if scheduler.get("use_dynamic_shifting"):
         raise ModelError(
             f"{model.path}: its schedule shifts with resolution, which is not supported; set sampler.shift to a number."
         )
-    return float(scheduler.get("shift", 1.0))
+    shift = scheduler.get("shift", 1.0)
+    if isinstance(shift, bool) or not isinstance(shift, (int, float)) or not 0 < shift < float("inf"):
+        raise ModelError(f"{file}: shift is {shift!r}; it must be a number above 0.")
+    return float(shift)
 
 
 def _settle(module: Any, placement: Placement) -> Any:
@@ -165,14 +169,9 @@ def _load_single_file(cls: type, model: ModelConfig, placement: Placement) -> An
     folder = component_folder(model.path, "transformer", model.revision, weights=False)
     skeleton = _skeleton(cls, folder)
     wanted = _shapes(skeleton)
-    if path.suffix == ".safetensors":
-        safetensors_shapes(path)
-
-    from diffusers.loaders.single_file_utils import load_single_file_checkpoint
-
     options: dict[str, Any] = {"config": str(folder), "torch_dtype": placement.torch_dtype}
     with _loading(path, cls.__name__):
-        checkpoint = diffusers_layout(load_single_file_checkpoint(str(path)))
+        checkpoint = diffusers_layout(read_single_file(path))
         if path.suffix == ".gguf":
             from diffusers import GGUFQuantizationConfig
 

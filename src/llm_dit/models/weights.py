@@ -64,7 +64,7 @@ def safetensors_shapes(path: Path) -> Shapes:
         raise ModelError(f"{path}: {_damage(path)} ({one_line(error)}).") from error
     if integer:
         raise ModelError(
-            f"{path}: {len(integer)} weights are integers, the first is '{integer[0]}': a quantization that is not "
+            f"{path}: holds integer weights ({len(integer)}, the first is '{integer[0]}'), a quantization that is not "
             "read. Take the bfloat16 file, or a .gguf."
         )
     if not shapes:
@@ -114,6 +114,18 @@ def check_weights(where: Path, class_name: str, found: Mapping[str, tuple], want
 
 def _count(names: list[str], what: str) -> str:
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''}"
+
+
+def read_single_file(path: Path) -> dict[str, Any]:
+    """The tensors of a .safetensors or .gguf file by name. Raises ModelError when it is damaged."""
+    from diffusers.loaders.single_file_utils import load_single_file_checkpoint
+
+    if path.suffix == ".safetensors":
+        safetensors_shapes(path)
+    try:
+        return load_single_file_checkpoint(str(path))
+    except Exception as error:  # the GGUF reader takes the file apart unchecked and fails in many ways
+        raise ModelError(f"{path}: cut short, damaged, or of an unknown kind ({one_line(error)}).") from error
 
 
 def diffusers_layout(checkpoint: dict[str, Any]) -> dict[str, Any]:
