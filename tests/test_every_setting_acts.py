@@ -101,11 +101,8 @@ def workplace(tmp_path_factory):
     save_tiny_folder(root / "other")
     generator = torch.Generator().manual_seed(1)
     for path in (root / "other").glob("t*/*.safetensors"):
-        weights = {
-            k: v + 0.05 * torch.randn(v.shape, generator=torch.Generator().manual_seed(1))
-            for k, v in load_file(path).items()
-        }
-        save_file(weights, path, {"format": "pt"})
+        moved = {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in load_file(path).items()}
+        save_file(moved, path, {"format": "pt"})
     return root
 
 

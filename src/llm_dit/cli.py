@@ -107,5 +107,10 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TQDM_DISABLE", "" if sys.stderr.isatty() else "1")
 
 
-if __name__ == "__main__":
+def console() -> None:
+    """The installed command `llm-dit`."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    console()

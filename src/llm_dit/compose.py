@@ -248,9 +248,7 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(_too_long(config.prompt.text))
     model = config.model
     if model.revision is not None and (":" in model.path or Path(model.path).expanduser().is_dir()):
-        raise ConfigError(
-            f"model.revision={model.revision}: only a hub id has revisions; model.path={model.path} is none."
-        )
+        raise ConfigError(f"model.revision={model.revision}: only a hub id has one; model.path={model.path} is none.")
     name = config.output.name
     if name is not None and (not name.strip(". ") or re.search(r'[/\\\x00-\x1f:*?"<>|]', name) or len(name) > 150):
         raise ConfigError(f"output.name={_short(name)}: not a plain file name of at most 150 characters.")

@@ -86,7 +86,7 @@ def _by_template(parts: ChatParts, chat_template: Callable[[list[dict]], str]) -
     head, mark, tail = rendered.partition(_MARK)
     if not mark:
         raise PromptError(
-            "the tokenizer's chat template does not show the user's message; use model.chat_format=chatml."
+            "the tokenizer's chat template hides the user's message; use model.chat_format=chatml."
         )
     return FormattedPrompt(head + parts.user + tail, len(head), len(head) + len(parts.user))
 

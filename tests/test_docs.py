@@ -1,0 +1,52 @@
+"""The generated page is current, and what the docs tell people to type works as far as a config goes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from llm_dit.compose import compose
+from llm_dit.parameters_doc import groups, parameters_markdown
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_parameter_page_is_current():
+    page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    assert page == parameters_markdown(), "run: uv run python -m llm_dit.parameters_doc > docs/parameters.md"
+
+
+def test_every_group_has_a_folder_of_options_but_the_output():
+    assert {g for g in groups() if not (ROOT / "conf" / g).is_dir()} == {"output"}
+
+
+def commands():
+    for page in PAGES:
+        for block in re.findall(r"```(?:bash|sh|console)?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                match = re.match(r"\s*(?:uv run experiments/run\.py|llm-dit) (.*)", line)
+                if match:
+                    yield pytest.param(match[1], id=f"{page.name}: {match[1][:60]}")
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_in_the_docs_composes(command):
+    words = shlex.split(command, comments=True)
+    overrides = [w for w in words if w not in ("-m", "--cfg", "job", "--help")]
+    if "-m" in words:  # the first value of each axis of a sweep
+        overrides = [re.sub(r"^([\w.]+=[^\[,]*),.*$", r"\1", o) if re.match(r"[\w.]+=", o) else o for o in overrides]
+    compose(overrides)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
