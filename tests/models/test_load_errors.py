@@ -1,4 +1,4 @@
-"""What is wrong with a model's files is said in one line, nothing else is printed, and nothing half-loaded comes back."""
+"""What is wrong with a model's files is said in one line, nothing else is printed, nothing half-loaded comes back."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ def at_work(module: Any, placement: Placement) -> Iterator[Any]:
     if not placement.offload:
         yield module
         return
-    module.to(placement.device)
     try:
+        module.to(placement.device)  # inside, because running out of memory leaves it half moved
         yield module
     finally:
         module.to("cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import TilingConfig
@@ -17,13 +18,18 @@ VAE_FACTOR = 8
 
 @contextmanager
 def _tiling(vae: Any, tiling: TilingConfig) -> Iterator[None]:
-    """diffusers' tiling, which is on when the picture is larger than a tile; its three sizes set together."""
+    """diffusers' tiling, which is on when the picture is larger than a tile; its three sizes set together.
+
+    The overlap is rounded to whole latents, and exact: diffusers cuts and joins tiles by several roundings of it,
+    and where those disagree the picture comes out in the wrong size, with strips of it repeated.
+    """
     before = (vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size, vae.tile_overlap_factor)
     vae.use_tiling = tiling.enabled
     if tiling.enabled:
         vae.tile_sample_min_size = tiling.tile_size
         vae.tile_latent_min_size = tiling.tile_size // VAE_FACTOR
-        vae.tile_overlap_factor = tiling.overlap
+        side = vae.tile_latent_min_size
+        vae.tile_overlap_factor = Fraction(max(1, round(side * tiling.overlap)), side)
     try:
         yield
     finally:
