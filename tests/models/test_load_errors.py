@@ -188,6 +188,12 @@ def test_integer_weights(refused, own_folder, edit_weights):
     assert "holds integer weights" in refused("vae", own_folder)
 
 
+def test_integer_buffers_of_a_language_model_are_judged_like_its_other_weights(refused, own_folder, edit_weights):
+    """Older language models keep masks and positions in their files; only transformers knows which are harmless."""
+    edit_weights(weights_of(own_folder, "text_encoder"), lambda t: t.update(ids=torch.arange(3)))
+    assert "1 unexpected weight, the first is 'ids'" in refused("text_encoder", own_folder)
+
+
 def test_incomplete_download_of_shards(refused, own_folder):
     from llm_dit.models.tiny import tiny_transformer
 
@@ -251,6 +257,17 @@ def test_vae_of_another_factor(refused, own_folder):
     shutil.rmtree(own_folder / "vae")
     AutoencoderKL(block_out_channels=(8,), norm_num_groups=2, latent_channels=16).save_pretrained(own_folder / "vae")
     assert "shrinks pictures 1 times; this project needs 8 times" in refused("vae", own_folder)
+
+
+def test_model_larger_than_the_device(cpu):
+    from llm_dit.models.load import _settle
+
+    class Large(torch.nn.Linear):
+        def to(self, device):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+
+    with pytest.raises(ModelError, match=r"^Large does not fit into the memory of cpu .*hardware\.offload=true"):
+        _settle(Large(2, 2), cpu)
 
 
 @pytest.mark.parametrize("backend", ["sage", "flash", "_flash_3", "xformers"])

@@ -31,6 +31,7 @@ LANGUAGE_MODEL = {
     "model.safetensors": "big",
     "tokenizer.json": "{}",
     "README.md": "long",
+    "consolidated.safetensors": "the same again",
     "original/model.safetensors": "big",
 }
 REPOS = {"lab/image": IMAGE_MODEL, "lab/llm": LANGUAGE_MODEL}

@@ -55,7 +55,7 @@ def language_model_folder(source: str, component: str) -> Path:
     if root is None:
         root = _download(source, ["config.json", "model_index.json"], None, key)
         if (root / "config.json").is_file():
-            return _download(source, LANGUAGE_MODEL_FILES, None, key, ignore=["*/*"])
+            return _download(source, LANGUAGE_MODEL_FILES, None, key, ignore=["*/*", "consolidated*"])
     return root if (root / "config.json").is_file() else component_folder(source, component, key=key)
 
 

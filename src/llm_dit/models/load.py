@@ -130,7 +130,15 @@ def load_shift(model: ModelConfig) -> float:
 
 def _settle(module: Any, placement: Placement) -> Any:
     """Placed, frozen, and named by its weights."""
-    module = module.to(placement.resting_device).eval().requires_grad_(False)
+    import torch
+
+    try:
+        module = module.to(placement.resting_device).eval().requires_grad_(False)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{type(module).__name__} does not fit into the memory of {placement.device} beside what is there. "
+            "Try hardware.offload=true, a .gguf in model.transformer_file, or hardware.device=cpu."
+        ) from error
     module.weights_fingerprint = fingerprint(module)
     return module
 
@@ -208,7 +216,7 @@ def _load_language_model(model: ModelConfig, placement: Placement) -> tuple[Any,
 
     folder = _language_model_folder(model, "text_encoder")
     read_json(folder / "config.json")
-    folder_shapes(folder, "model")
+    folder_shapes(folder, "model", integers=True)
     with _loading(folder, "text encoder"):
         language_model, info = AutoModel.from_pretrained(
             str(folder),

@@ -26,10 +26,10 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def folder_shapes(folder: Path, stem: str) -> Shapes:
+def folder_shapes(folder: Path, stem: str, *, integers: bool = False) -> Shapes:
     """Names and shapes of a component's weights: STEM.safetensors, or the shards that its index names.
 
-    Raises ModelError when a file is missing or cut short. Pickled weights (.bin) are not read.
+    integers: take whole-number tensors too, which language models may carry as buffers. Raises ModelError when a file is missing or cut short. Pickled weights (.bin) are not read.
     """
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
@@ -43,16 +43,16 @@ def folder_shapes(folder: Path, stem: str) -> Shapes:
                 f"{folder}: {len(absent)} of its {len(shards)} weight files are missing, the first is "
                 f"'{absent[0]}'. The download is not complete."
             )
-        return {k: v for name in shards for k, v in safetensors_shapes(folder / name).items()}
+        return {k: v for name in shards for k, v in safetensors_shapes(folder / name, integers=integers).items()}
     single = folder / f"{stem}.safetensors"
     if not single.is_file():
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise ModelError(f"{folder}: no weights in it. It must hold {single.name} or its shards (found: {there}).")
-    return safetensors_shapes(single)
+    return safetensors_shapes(single, integers=integers)
 
 
-def safetensors_shapes(path: Path) -> Shapes:
-    """Names and shapes in a .safetensors file. Raises ModelError when it is damaged or holds integers."""
+def safetensors_shapes(path: Path, *, integers: bool = False) -> Shapes:
+    """Names and shapes in a .safetensors file. Raises ModelError when it is damaged, or holds integers unasked."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -62,7 +62,7 @@ def safetensors_shapes(path: Path) -> Shapes:
             integer = [name for name, s in slices.items() if not s.get_dtype().startswith(("F", "BF"))]
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path}: {_damage(path)} ({one_line(error)}).") from error
-    if integer:
+    if integer and not integers:
         raise ModelError(
             f"{path}: holds integer weights ({len(integer)}, the first is '{integer[0]}'), a quantization that is not "
             "read. Take the bfloat16 file, or a .gguf."
