@@ -29,7 +29,8 @@ def one_line(error: BaseException, limit: int = 200) -> str:
 def folder_shapes(folder: Path, stem: str, *, integers: bool = False) -> Shapes:
     """Names and shapes of a component's weights: STEM.safetensors, or the shards that its index names.
 
-    integers: take whole-number tensors too, which language models may carry as buffers. Raises ModelError when a file is missing or cut short. Pickled weights (.bin) are not read.
+    integers: take whole-number tensors too, which language models may carry as buffers.
+    Raises ModelError when a file is missing or cut short. Pickled weights (.bin) are not read.
     """
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
