@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,25 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(run_main, tmp_pat
     assert err.count("\n") == 1
     assert message in err
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 16 KiB, too small for a picture and its record."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root; test_picture.py has the same by a file size limit")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_leaves_it_empty(run_main, small_disk):
+    code, out, err, _ = run_main("x", "model=tiny", f"output.dir={small_disk}", "width=256")
+    assert (code, out) == (2, "")
+    assert err == f"error: {small_disk}: cannot be written (No space left on device).\n"
+    assert list(small_disk.iterdir()) == []
 
 
 def test_a_bug_keeps_its_traceback(run_main, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from llm_dit.compose import MAX_PROMPT_CHARACTERS, changed_keys, check, compose, conf_dir, prepare_overrides, seeds_of
-from llm_dit.config import Config, parameters, to_dict
+from llm_dit.config import Config, get, parameters, to_dict
 from llm_dit.errors import ConfigError
 
 PROMPTS = [
@@ -70,6 +70,27 @@ def test_a_bare_argument_is_the_prompt_and_the_rest_are_settings():
 @pytest.mark.parametrize("sentence", ["E=mc2 on a blackboard", "price = 5", "a poster that says x=1", "~ a wave"])
 def test_a_sentence_with_an_equals_sign_is_a_prompt(sentence):
     assert compose([sentence]).prompt.text == sentence
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("prompt.negative=blurry, low quality", "blurry, low quality"),
+        ("prompt.negative='blurry, low quality'", "blurry, low quality"),
+        ('prompt.system=say "no" (twice) = ${no}', 'say "no" (twice) = ${no}'),
+        ("init_image=my cat (1), final=2.png", "my cat (1), final=2.png"),
+        ("output.dir=${oc.env:LAB_TEST}/x", "there/x"),
+        ("prompt.negative=", ""),
+        ("prompt_file=null", None),
+    ],
+)
+def test_texts_and_paths_need_no_quoting_for_hydra(override, value, monkeypatch):
+    monkeypatch.setenv("LAB_TEST", "there")
+    assert get(compose([override]), override.split("=")[0]) == value
+
+
+def test_in_a_sweep_commas_part_values():
+    assert prepare_overrides(["prompt.negative=a,b"], sweep=True) == ["prompt.negative=a,b"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def commands():
                     yield pytest.param(match[1], id=f"{page.name}: {match[1][:60]}")
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", list(commands()))
 def test_every_command_in_the_docs_composes(command):
     words = shlex.split(command, comments=True)
     overrides = [w for w in words if w not in ("-m", "--cfg", "job", "--help")]

@@ -7,6 +7,7 @@ saves a PNG. No config, no checks, no record.
 """
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ with torch.inference_mode():
     captions = [embed(PROMPT), embed("")]
     x = torch.randn((1, 16, 16, 16), generator=torch.Generator().manual_seed(0))
     sigmas = [SHIFT * s / (1 + (SHIFT - 1) * s) for s in (1 - i / STEPS for i in range(STEPS))] + [0.0]
-    for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+    for sigma, following in pairwise(sigmas):
         latents = [x[0].unsqueeze(1)] * 2
         time = torch.full((2,), 1 - sigma)
         positive, negative = (-o[:, 0] for o in transformer(latents, time, captions, return_dict=False)[0])

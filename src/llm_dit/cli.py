@@ -79,15 +79,15 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
 
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     before, verbatim = arguments[:cut], arguments[cut:]
-    overrides = get_args_parser().parse_intermixed_args(before).overrides
-    left = list(overrides)
+    parsed = get_args_parser().parse_intermixed_args(before)
+    left = list(parsed.overrides)
     flags = []
     for argument in before:
         if argument in left:
             left.remove(argument)
         else:
             flags.append(argument)
-    return flags + prepare_overrides([*overrides, *verbatim])
+    return flags + prepare_overrides([*parsed.overrides, *verbatim], sweep=parsed.multirun)
 
 
 def raised_by_hydra(error: BaseException) -> bool:

@@ -67,10 +67,11 @@ def compose(overrides: Sequence[str] = (), *, prompt: str | None = None, config_
     return check(composed)
 
 
-def prepare_overrides(arguments: Sequence[str]) -> list[str]:
+def prepare_overrides(arguments: Sequence[str], sweep: bool = False) -> list[str]:
     """Command-line arguments with the bare one, the prompt, turned into a quoted override.
 
-    What follows '--' is the prompt whatever it looks like. Raises ConfigError for two prompts.
+    What follows '--' is the prompt whatever it looks like. Other texts (a negative prompt, a path) are quoted
+    too, unless they are already, or sweep says that their commas part values. Raises ConfigError for two prompts.
     """
     arguments = list(arguments)
     verbatim: list[str] = []
@@ -84,7 +85,23 @@ def prepare_overrides(arguments: Sequence[str]) -> list[str]:
             f"two prompts: {_short(prompts[0])} and {_short(prompts[1])}. Put the whole prompt in one pair of quotes; "
             "settings are key=value."
         )
+    if not sweep:
+        overrides = [_quote_text(o) for o in overrides]
     return overrides + [f"prompt.text={quote(p)}" for p in prompts]
+
+
+def _quote_text(override: str) -> str:
+    """An override of a text parameter with its value quoted, so that commas, brackets and blanks in it are its own."""
+    match = _OVERRIDE.match(override)
+    if match is None or match["key"] not in {p.key for p in parameters() if p.type is str and not p.rule.choices}:
+        return override
+    start, value = override[: match.end()], override[match.end() :]
+    if value == "null" or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]):
+        return override
+    # A path may well hold an interpolation such as ${oc.env:HOME}; a prompt's ${...} is just text.
+    return start + (
+        quote(value) if match["key"].startswith("prompt.") else QuotedString(value, Quote.double).with_quotes()
+    )
 
 
 def quote(text: str) -> str:
