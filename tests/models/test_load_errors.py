@@ -204,8 +204,9 @@ def test_incomplete_download_of_shards(refused, own_folder):
     shards[1].unlink()
     message = refused("transformer", own_folder)
     assert f"1 of its {len(shards)} weight files are missing, the first is '{shards[1].name}'" in message
-    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
-    assert "has no weight_map" in refused("transformer", own_folder)
+    for index in ("{}", '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}'):
+        (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(index)
+        assert "has no weight_map" in refused("transformer", own_folder)
 
 
 @pytest.mark.parametrize("how", ["no folder", "empty folder", "broken file", "config alone"])

@@ -35,7 +35,7 @@ def folder_shapes(folder: Path, stem: str, *, integers: bool = False) -> Shapes:
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
         weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
             raise ModelError(f"{index}: has no weight_map; it is not an index of weights.")
         shards = sorted(set(weight_map.values()))
         absent = [name for name in shards if not (folder / name).is_file()]
