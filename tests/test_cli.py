@@ -114,7 +114,7 @@ def cut_model(tmp_path_factory):
         (["x", "model=tiny", "output.dir=text.png/below"], "output.dir=text.png/below: cannot be written"),
         (["x", "model=tiny", "hardware.dtype=fp16"], "black pictures"),
         (["x", "model=tiny", "hardware.device=cuda"], "Present: cpu"),
-        (["x", "model=tiny", "encoder_layer.hidden_layer=9"], "hidden states -5 to 4"),
+        (["x", "model=tiny", "encoder_layer.index=9"], "hidden states -5 to 4"),
         (["model=tiny"], "no prompt"),
         (["two", "prompts", "model=tiny"], "two prompts"),
         (["from_image=text.png"], "not a picture"),

@@ -152,7 +152,7 @@ def test_every_option_of_every_group_composes(option):
 
 def test_an_option_given_beats_the_models_own_setting():
     config = compose(["encoder_layer=final", "guidance=none"])
-    assert (config.encoder_layer.hidden_layer, config.guidance.guidance_scale) == (-1, 0.0)
+    assert (config.encoder_layer.index, config.guidance.guidance_scale) == (-1, 0.0)
     assert compose(["guidance=none", "guidance.guidance_scale=3"]).guidance.guidance_scale == 3.0
 
 

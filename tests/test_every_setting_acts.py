@@ -45,7 +45,7 @@ PIXELS = {
     "model.path": ([], "model.path=other"),
     "model.transformer_file": (["model.path=folder"], "model.transformer_file=other/transformer/MODEL.safetensors"),
     "model.text_encoder": ([], "model.text_encoder=other"),
-    "encoder_layer.hidden_layer": ([], "encoder_layer.hidden_layer=-3"),
+    "encoder_layer.index": ([], "encoder_layer.index=-3"),
     "long_prompt.max_tokens": (["prompt.system=many_words_in_here"], "long_prompt.max_tokens=48"),
     "guidance.guidance_scale": ([], "guidance.guidance_scale=3"),
     "guidance.cfg_normalization": ([], "guidance.cfg_normalization=0.5"),

@@ -91,7 +91,7 @@ def test_identity_follows_what_changes_the_picture_and_nothing_else(tiny, tmp_pa
     base = identity(tiny())
     for same in ("hardware.threads=1", "output.dir=elsewhere", "seed=9", "num_images=3", "hardware.dtype=bfloat16"):
         assert identity(tiny(same)) == base, same
-    for other in ("sampler.steps=5", "prompt.system=x", "guidance.guidance_scale=1", "encoder_layer.hidden_layer=-1"):
+    for other in ("sampler.steps=5", "prompt.system=x", "guidance.guidance_scale=1", "encoder_layer.index=-1"):
         assert identity(tiny(other)) != base, other
     start = tmp_path / "start.png"
     Image.new("RGB", (4, 4), "red").save(start)

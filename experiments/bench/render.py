@@ -100,7 +100,7 @@ def bench_cold(pairs: int) -> None:
 
     config = compose([])
     shift = config.sampler.shift or load_shift(config.model)
-    numbers = [config.sampler.steps, shift, config.guidance.guidance_scale, config.encoder_layer.hidden_layer]
+    numbers = [config.sampler.steps, shift, config.guidance.guidance_scale, config.encoder_layer.index]
     with tempfile.TemporaryDirectory() as folder:
         plain = [HERE / "plain_script.py", Path(folder) / "plain.png", *map(str, numbers)]
         ours = [RUN, PROMPT, f"output.dir={folder}", "output.name=ours"]

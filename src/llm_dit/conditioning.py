@@ -104,7 +104,7 @@ def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
         models.text_encoder_key,
         config.model.chat_format,
         chat_parts(config, user),
-        config.encoder_layer.hidden_layer,
+        config.encoder_layer.index,
         config.long_prompt.max_tokens,
         config.long_prompt.mode,
     )
@@ -114,7 +114,7 @@ def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
     encoder = models.text_encoder
     fitted = fit_prompt(config, user, encoder)
     with at_work(encoder.model, models.placement):
-        embeds = encoder.encode(fitted.token_ids, [config.encoder_layer.hidden_layer])[0].cpu()
+        embeds = encoder.encode(fitted.token_ids, [config.encoder_layer.index])[0].cpu()
     encoded = Encoded(embeds, fitted.formatted.text, encoder.fingerprint, fitted.warning)
     _known[key] = encoded
     if len(_known) > REMEMBER:

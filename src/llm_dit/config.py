@@ -112,7 +112,7 @@ class ModelConfig:
 class EncoderLayerConfig:
     """Which hidden states of the text encoder condition the picture."""
 
-    hidden_layer: int = param(
+    index: int = param(
         -2, "Index into hidden_states: 0 the embeddings, -1 the last layer after the final norm, -2 the one before."
     )
 

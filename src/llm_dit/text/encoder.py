@@ -77,6 +77,6 @@ class TransformersTextEncoder:
         count = self.num_layers + 1
         if not -count <= layer < count:
             raise ConfigError(
-                f"encoder_layer.hidden_layer={layer}: this encoder has hidden states {-count} to {count - 1}."
+                f"encoder_layer.index={layer}: this encoder has hidden states {-count} to {count - 1}."
             )
         return layer % count
