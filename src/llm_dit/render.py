@@ -90,6 +90,7 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     start = read_picture(config.init_image) if config.init_image else None
     size = picture_size(config, start)
     positive, negative = condition(config, models, clock)
+    check_fit(models, positive)
     shift = models.shift if config.sampler.shift is None else config.sampler.shift
     sigmas = flow_sigmas(config.sampler.steps, shift)
     if start is not None:
@@ -103,13 +104,20 @@ def condition(config: Config, models: Models, clock: Clock) -> tuple[Encoded, En
         positive = encode_prompt(config, config.prompt.text or "", models)
         guided = config.guidance.guidance_scale > 0
         negative = encode_prompt(config, config.prompt.negative, models) if guided else None
+    return positive, negative
+
+
+def check_fit(models: Models, positive: Encoded) -> None:
+    """Load what is not loaded yet and check that encoder, transformer and VAE belong together, before any step is paid."""
     given, taken = positive.embeds.shape[1], models.transformer.cap_embedder[0].weight.shape[0]
     if given != taken:
         raise ModelError(
             f"the text encoder gives {given} features a token, the transformer takes {taken}: "
             "model.text_encoder does not belong to this model."
         )
-    return positive, negative
+    drawn, decoded = models.transformer.in_channels, models.vae.config.latent_channels
+    if drawn != decoded:
+        raise ModelError(f"the transformer draws {drawn} latent channels, the VAE decodes {decoded}: not one model.")
 
 
 def denoise(

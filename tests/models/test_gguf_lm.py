@@ -81,7 +81,7 @@ def test_truncated_file(path, tmp_path, keep):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ModelError, match="no.gguf"):
+    with pytest.raises(ModelError, match=r"no\.gguf"):
         load_gguf_llm(tmp_path / "no.gguf")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_dit.errors import ConfigError
+from llm_dit.errors import ConfigError, ModelError, PromptError
 from llm_dit.models.tiny import TEXT_LAYERS, TEXT_WIDTH, tiny_text_encoder
 from llm_dit.text.encoder import TransformersTextEncoder
 
@@ -54,3 +54,15 @@ def test_padding_to_512_as_the_official_pipeline_does_changes_nothing(encoder):
 def test_a_layer_that_does_not_exist_is_named_with_the_range(encoder, layer):
     with pytest.raises(ConfigError, match="hidden states -5 to 4"):
         encoder.encode([1], [layer])
+
+
+def test_a_token_the_encoder_does_not_know_is_named(encoder):
+    with pytest.raises(ModelError, match="token 5000 is not among"):
+        encoder.encode([1, 5000], [-1])
+
+
+def test_a_tokenizer_without_a_template_is_named():
+    model, tokenizer = tiny_text_encoder()
+    tokenizer.chat_template = None
+    with pytest.raises(PromptError, match="no chat template"):
+        TransformersTextEncoder(model, tokenizer).apply_chat_template([{"role": "user", "content": "a"}])

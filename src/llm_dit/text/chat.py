@@ -85,9 +85,7 @@ def _by_template(parts: ChatParts, chat_template: Callable[[list[dict]], str]) -
     rendered = chat_template([*messages, {"role": "user", "content": _MARK}])
     head, mark, tail = rendered.partition(_MARK)
     if not mark:
-        raise PromptError(
-            "the tokenizer's chat template hides the user's message; use model.chat_format=chatml."
-        )
+        raise PromptError("the tokenizer's chat template hides the user's message; use model.chat_format=chatml.")
     return FormattedPrompt(head + parts.user + tail, len(head), len(head) + len(parts.user))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm_dit.errors import ConfigError
+from llm_dit.errors import ConfigError, ModelError, PromptError
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,8 @@ class TransformersTextEncoder:
         return list(encoded["input_ids"]), [tuple(span) for span in encoded["offset_mapping"]]
 
     def apply_chat_template(self, messages: list[dict]) -> str:
+        if not self.tokenizer.chat_template:
+            raise PromptError("this tokenizer has no chat template of its own; use model.chat_format=chatml or qwen3.")
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def encode(self, token_ids: Sequence[int], hidden_layers: Sequence[int]) -> list[torch.Tensor]:
@@ -62,6 +64,11 @@ class TransformersTextEncoder:
         import torch
 
         wanted = [self._index(layer) for layer in hidden_layers]
+        rows = self.model.get_input_embeddings().num_embeddings
+        if max(token_ids) >= rows:  # on CUDA this would end the process
+            raise ModelError(
+                f"token {max(token_ids)} is not among the encoder's {rows}: the tokenizer is another model's."
+            )
         device = next(self.model.parameters()).device
         ids = torch.tensor([list(token_ids)], dtype=torch.long, device=device)
         with torch.inference_mode():
@@ -76,7 +83,5 @@ class TransformersTextEncoder:
     def _index(self, layer: int) -> int:
         count = self.num_layers + 1
         if not -count <= layer < count:
-            raise ConfigError(
-                f"encoder_layer.index={layer}: this encoder has hidden states {-count} to {count - 1}."
-            )
+            raise ConfigError(f"encoder_layer.index={layer}: this encoder has hidden states {-count} to {count - 1}.")
         return layer % count
