@@ -1,0 +1,1 @@
+"""Cells to tables, grids, statistics, reports; resume."""
