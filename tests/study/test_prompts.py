@@ -121,6 +121,12 @@ ENTRY = "{id: a, category: c, prompt: p%s}"
         ("prompts: {a: b}", "must be a list"),
         ("prompts: [a]\nversoin: 1", "unknown key 'versoin'. Did you mean 'version'"),
         (f"prompts: [{ENTRY % ''}]\nversion: one", "'version' must be a whole number"),
+        ("prompts:\n- id: a\n  prompt: p\n  id: b\n", "line 2: 'id' stands twice; is a '-' missing"),
+        ("prompts: &all [*all]", "prompt 1: must be a mapping"),
+        ("prompts: [a]\n---\nb", "not valid YAML"),
+        ("prompts: [a]\nversion: !!python/name:os.system x", "not valid YAML"),
+        ("prompts: [{id: 2024-13-45, category: c, prompt: p}]", "not valid YAML"),
+        ("prompts: \x00", "not valid YAML"),
         ("prompts: [a cat]", "prompt 1: must be a mapping with the keys id, category and prompt, not text"),
         ("prompts: [{id: a, prompt: p}]", r"prompt 1 \(a\): 'category' is missing"),
         ("prompts: [{id: a, category: c, prompt: '  '}]", r"prompt 1 \(a\): 'prompt' is empty"),
@@ -148,14 +154,18 @@ def test_a_mistake_in_a_file_is_named(text, message):
 def test_a_missing_set_names_the_nearest(small):
     with pytest.raises(PromptError, match=r"prompts.set=standart: no such file .* Did you mean 'standard'"):
         load_prompts("standart")
-    with pytest.raises(PromptError, match=r"small\.yaml'"):
+    with pytest.raises(PromptError, match=r"Did you mean 'small\.yaml'"):
         load_prompts(small.with_name("smal.yaml"))
     with pytest.raises(PromptError, match="Did you mean 'starter'"):
         load_prompts("starter.yaml")
     with pytest.raises(PromptError, match="no such file or shipped set"):
         load_prompts("../prompts/starter")
-    with pytest.raises(PromptError, match="no such file or shipped set"):
-        load_prompts("")
+    for name in ("", "~nobody/at/all.yaml", "x" * 5000, "x" * 5000 + ".yaml", "nowhere/at/all.yaml", "no\0name.yaml"):
+        with pytest.raises(PromptError, match="no such file or shipped set") as caught:
+            load_prompts(name)
+        assert len(str(caught.value)) < 400
+    with pytest.raises(PromptError, match=r"has to end in \.yaml"):
+        load_prompts(small.rename(small.with_suffix(".txt")))
 
 
 def test_a_file_that_is_not_text_is_an_error_of_one_line(tmp_path):
