@@ -63,10 +63,10 @@ def test_a_prompt_file_is_the_prompt(run_main, tmp_path):
 
 def test_one_line_sweeps_values_and_keeps_the_prompt_whole(run_main):
     prompt = "a, b = [c] 'd' \"e\" {f} ${g}\nnew line"
-    code, out, _, _ = run_main("-m", prompt, "model=tiny", "seed=1,2", "sampler.steps=1,2")
+    code, _, _, written = run_main("-m", prompt, "model=tiny", "seed=1,2", "sampler.steps=1,2", "tracker=none")
     assert code == 0
-    records = [read_record(p) for p in out.split()]
-    assert [(r["seed"], r["nfe"]) for r in records] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    records = [read_record(p) for p in written if "/images/" in p]
+    assert sorted((r["seed"], r["nfe"]) for r in records) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert {r["config"]["prompt"]["text"] for r in records} == {prompt}
 
 

@@ -77,6 +77,20 @@ OWN_TEST = {
     "hardware.threads",
     "output.dir",
     "output.name",
+    "dry_run",
+    # In tests/study and tests/trackers:
+    "resume",
+    "prompts.set",
+    "prompts.ids",
+    "prompts.categories",
+    "prompts.difficulties",
+    "prompts.count",
+    "tracker.name",
+    "tracker.project",
+    "sweep.name",
+    "sweep.dir",
+    "sweep.file",
+    "sweep.axes",
 }
 
 
@@ -143,6 +157,8 @@ def test_settings_of_the_run_act(workplace, monkeypatch, capsys):
     assert not torch.equal(math, base.latents)
     run_task(compose(["model=tiny", "x", "task=preview"]))
     assert capsys.readouterr().out.startswith("<|im_start|>")
+    assert run_task(compose(["model=tiny", "x", "output.name=mine", "dry_run=true"])) == ["outputs/images/mine.png"]
+    assert not (workplace / "outputs" / "images" / "mine.png").exists()
     named = compose(["model=tiny", "x", "output.name=mine", "output.dir=there"])
     assert picture_name(named, 0, alone=True) == "mine"
     (path,) = run_task(named)

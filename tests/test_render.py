@@ -69,9 +69,13 @@ def test_the_record_says_what_was_run(tiny):
     assert record["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
-def test_loading_is_timed_once(tiny):
+def test_seconds_are_counted_once(tiny):
+    """What pictures share is divided among those of a batch, and no later picture counts it again."""
     PARTS.clear()
-    assert render(tiny())[0].record["seconds"]["load"] > 0
+    seconds = [p.record["seconds"] for p in render(tiny("num_images=4", "hardware.batch_size=2"))]
+    assert seconds[0]["load"] == seconds[1]["load"] > 0
+    assert seconds[0]["denoise"] == seconds[1]["denoise"]
+    assert [set(s) for s in seconds[2:]] == [{"denoise", "decode"}] * 2
     assert "load" not in render(tiny())[0].record["seconds"]
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_dit.errors import LabError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def report(error: BaseException) -> int:
+def report(error: LabError) -> int:
     """Print an error for a person. Returns the exit code."""
     print(f"error: {error}", file=sys.stderr)
-    return 2
+    return error.exit_code
 
 
 def run_hydra(arguments: list[str]) -> int:
@@ -52,27 +56,30 @@ def run_hydra(arguments: list[str]) -> int:
     return 0
 
 
-def job(composed) -> None:
-    """One job of Hydra: a composed config to a finished task."""
+def job(composed) -> dict | None:
+    """One job of Hydra: a composed config to a finished task, or to a cell of a sweep and what became of it."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from llm_dit.compose import check
     from llm_dit.errors import LabError
-    from llm_dit.tasks import run_task
 
     hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN:
+        from llm_dit.study.job import cell_job
+
+        return cell_job(check(composed), hydra_config)
     try:
+        from llm_dit.tasks import run_task
+
         run_task(check(composed), list(hydra_config.overrides.task))
     except LabError as error:
-        # A sweep goes on with its other jobs, and Hydra says which one failed; alone, one line is enough.
-        if hydra_config.mode == RunMode.MULTIRUN:
-            raise
         raise SystemExit(report(error)) from error
+    return None
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:
-    """Arguments for Hydra: its flags as they are, the bare argument as a quoted prompt."""
+    """Arguments for Hydra: its flags as they are, the bare argument as a quoted prompt, sweep=NAME as a multirun."""
     from hydra._internal.utils import get_args_parser
 
     from llm_dit.compose import prepare_overrides
@@ -87,7 +94,17 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
             left.remove(argument)
         else:
             flags.append(argument)
-    return flags + prepare_overrides([*parsed.overrides, *verbatim], sweep=parsed.multirun)
+    overrides = [f"sweep.file={o[6:]}" if o.startswith("sweep=") else o for o in parsed.overrides]
+    study = overrides != parsed.overrides
+    # A set of prompts is a sweep of one cell even when nothing else varies.
+    other_task = any(o.startswith("task=") and o != "task=render" for o in overrides)
+    if (
+        not parsed.multirun
+        and not other_task
+        and any(o.startswith(("sweep.file=", "prompts=", "prompts.")) for o in overrides)
+    ):
+        flags.append("--multirun")
+    return flags + prepare_overrides([*overrides, *verbatim], sweep=study or parsed.multirun)
 
 
 def raised_by_hydra(error: BaseException) -> bool:

@@ -26,11 +26,8 @@ class Clock:
             self._inner[-1] += elapsed
             self.seconds[stage] = self.seconds.get(stage, 0.0) + own
 
-    def share(self, pictures: int) -> dict[str, float]:
-        """The seconds so far, denoising divided among the pictures of a batch."""
-        return {k: round(v / pictures if k == "denoise" else v, 4) for k, v in self.seconds.items()}
-
-    def forget(self, *stages: str) -> None:
-        """Start some stages at zero again."""
-        for stage in stages:
-            self.seconds.pop(stage, None)
+    def take(self, pictures: int = 1) -> dict[str, float]:
+        """The seconds since the last call, each stage divided among so many pictures."""
+        taken = {stage: round(seconds / pictures, 4) for stage, seconds in self.seconds.items()}
+        self.seconds.clear()
+        return taken

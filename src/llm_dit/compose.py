@@ -280,6 +280,8 @@ def explain(error: Exception) -> ConfigError:
     option = re.search(r"Could not find '([^']+?)/([^'/]+)'", text)
     if option:
         group, name = option[1], option[2]
+        if group.startswith("hydra/"):
+            return ConfigError(f"{group}={name}: no such option, or its package is missing: see docs/scaling.md.")
         hint = nearest(name, _options(group))
         if group == "prompt":
             hint += " To give the prompt's text, pass it bare, in quotes, or as prompt.text=..."

@@ -203,13 +203,50 @@ class OutputConfig:
 
 
 @dataclass
+class PromptsConfig:
+    """A set of prompts for a sweep: every cell draws all of them. Without one, a sweep draws prompt.text."""
+
+    set: str | None = param(
+        None, "Name of a set in prompts/, or a path to a .yaml file; null uses prompt.text.", image=False
+    )
+    ids: list[str] = param([], "Only the prompts with these ids.", image=False)
+    categories: list[str] = param([], "Only the prompts of these categories.", image=False)
+    difficulties: list[str] = param([], "Only the prompts of these difficulties.", image=False)
+    count: int | None = param(None, "Only the first so many, after the other filters.", image=False, ge=1)
+
+
+@dataclass
+class TrackerConfig:
+    """Where a sweep's pictures and numbers are shown as they come. The sweep's own folder holds them all anyway."""
+
+    name: str = param("none", "Tracker of a sweep.", image=False, choices=("none", "trackio", "wandb"))
+    project: str = param("llm-dit", "Project in W&B; in Trackio every sweep is a project.", image=False)
+
+
+@dataclass
+class SweepConfig:
+    """Where a sweep is kept and what it compares. sweep=NAME runs the study in sweeps/NAME.yaml."""
+
+    name: str | None = param(
+        None, "Folder in sweep.dir; null makes one from the axes and the fixed settings, so a command finds its own.",
+        image=False,
+    )  # fmt: skip
+    dir: str = param("outputs/sweeps", "Folder of all sweeps.", image=False)
+    file: str | None = param(None, "The study being run: a name in sweeps/, or a path; set by sweep=NAME.", image=False)
+    axes: list[str] = param([], "The keys that are swept; set by the sweeper for each cell.", image=False)
+
+
+@dataclass
 class Config:
     """One picture, or a batch of seeds of it, described completely."""
 
     task: str = param(
-        "render", "render draws; preview shows the formatted prompt and its tokens.", image=False,
-        choices=("render", "preview"),
-    )  # fmt: skip
+        "render",
+        "render draws; preview shows the formatted prompt and its tokens; grid draws a sweep's table and grids again "
+        "from its records; sync sends a sweep to a tracker.",
+        image=False,
+        choices=("render", "preview", "grid", "sync"),
+    )
     prompt: PromptConfig = field(default_factory=PromptConfig)
     prompt_file: str | None = param(None, "UTF-8 text file with the prompt, in place of prompt.text.")
     seed: int = param(0, "Seed of the first picture.", ge=0, le=MAX_SEED)
@@ -229,6 +266,10 @@ class Config:
     from_image: str | None = param(
         None, "A picture made here: draw it again from its own record, with any other key=value changed.", image=False
     )
+    resume: bool = param(
+        True, "Sweeps: continue what is there; false draws everything anew in a new folder.", image=False
+    )
+    dry_run: bool = param(False, "Only list what would be drawn, with an estimate of time and memory.", image=False)
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder_layer: EncoderLayerConfig = field(default_factory=EncoderLayerConfig)
     long_prompt: LongPromptConfig = field(default_factory=LongPromptConfig)
@@ -236,6 +277,9 @@ class Config:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
 
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 
 class LabError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and mend. exit_code: of the command line."""
+
+    exit_code = 2
 
 
 class ConfigError(LabError):

@@ -161,16 +161,21 @@ def picture_name(config: Config, seed: int, alone: bool) -> str:
 
 def save_picture(picture: Picture, folder: Path, name: str) -> Path:
     """Write NAME.png and NAME.json; both appear whole or not at all. Returns the PNG's path."""
+    target = folder / f"{name}.png"
+    text = json.dumps(picture.record, indent=2, ensure_ascii=False)
+    write_whole({target: png_bytes(picture), folder / f"{name}.json": text.encode()})
+    return target
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """The picture as a PNG file with its record inside."""
     from PIL.PngImagePlugin import PngInfo
 
-    text = json.dumps(picture.record, indent=2, ensure_ascii=False)
     info = PngInfo()
     info.add_itxt(PNG_KEY, json.dumps(picture.record, ensure_ascii=False))
     png = io.BytesIO()
     picture.image.save(png, "PNG", pnginfo=info)
-    target = folder / f"{name}.png"
-    write_whole({target: png.getvalue(), folder / f"{name}.json": text.encode()})
-    return target
+    return png.getvalue()
 
 
 def write_whole(files: dict[Path, bytes]) -> None:

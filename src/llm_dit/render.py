@@ -68,14 +68,13 @@ def render(
                     on_step(before + i + 1, len(batches) * steps)
 
             latents, nfe = denoise(run, batch, step)
+            shared = run.clock.take(len(batch))
             for seed, z in zip(batch, latents, strict=True):
                 pixels = decode(run, z)
-                seconds = run.clock.share(len(batch))
-                picture = Picture(as_image(pixels), describe(run, seed, nfe, pixels, seconds), z)
+                picture = Picture(as_image(pixels), describe(run, seed, nfe, pixels, shared | run.clock.take()), z)
                 pictures.append(picture)
                 if on_picture:
                     on_picture(picture)
-            run.clock.forget("denoise", "decode")
     return pictures
 
 
@@ -108,7 +107,7 @@ def condition(config: Config, models: Models, clock: Clock) -> tuple[Encoded, En
 
 
 def check_fit(models: Models, positive: Encoded) -> None:
-    """Load what is not loaded yet and check that encoder, transformer and VAE belong together, before any step is paid."""
+    """Load the rest and check that encoder, transformer and VAE belong together, before any step is paid."""
     given, taken = positive.embeds.shape[1], models.transformer.cap_embedder[0].weight.shape[0]
     if given != taken:
         raise ModelError(

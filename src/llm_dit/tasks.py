@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from llm_dit.compose import seeds_of
 from llm_dit.conditioning import fit_prompt, settle_prompt
 from llm_dit.config import Config
 from llm_dit.denoise.velocity import padded_length
+from llm_dit.errors import ConfigError
 from llm_dit.picture import Picture, check_writable, picture_name, save_picture
 from llm_dit.replay import compare_with_original, config_from_image
 
@@ -19,6 +21,8 @@ def render_task(config: Config) -> list[str]:
     config = settle_prompt(config)
     folder = check_writable(config.output.dir)
     seeds = seeds_of(config)
+    if config.dry_run:
+        return plan_render(config, folder, seeds)
 
     from llm_dit.render import render
 
@@ -40,6 +44,16 @@ def render_task(config: Config) -> list[str]:
     return paths
 
 
+def plan_render(config: Config, folder: Path, seeds: list[int]) -> list[str]:
+    """Print the files that would be written and the memory it takes, and draw nothing."""
+    from llm_dit.study.plan import forwards_of, memory_lines
+
+    paths = [str(folder / f"{picture_name(config, seed, alone=len(seeds) == 1)}.png") for seed in seeds]
+    print(*paths, sep="\n")
+    print(f"{len(paths)} pictures to draw, {forwards_of(config):g} forwards each", *memory_lines([config]), sep="\n")
+    return paths
+
+
 def preview_task(config: Config) -> str:
     """Print the exact text that the encoder would read and its token count, without loading the language model."""
     from llm_dit.models.load import load_tokenizer
@@ -57,7 +71,33 @@ def preview_task(config: Config) -> str:
     return fitted.formatted.text
 
 
-TASKS: dict[str, Callable[[Config], Any]] = {"render": render_task, "preview": preview_task}
+def grid_task(config: Config) -> list[Path]:
+    """Write a sweep's table and grids again from its records, also while it is still being drawn."""
+    from llm_dit.study.run import existing_sweep, finish_sweep
+
+    written = finish_sweep(existing_sweep(config))
+    print(*written, sep="\n")
+    return written
+
+
+def sync_task(config: Config) -> None:
+    """Send a sweep to a tracker from its records: after a sweep without one, or one whose tracker failed."""
+    from llm_dit.study.run import existing_sweep, finish_sweep
+    from llm_dit.study.track import sync
+
+    if config.tracker.name == "none":
+        raise ConfigError("task=sync needs a tracker: add tracker=wandb or tracker=trackio.")
+    folder = existing_sweep(config)
+    done, where = sync(config, folder, [p for p in finish_sweep(folder) if p.suffix == ".png"])
+    print(f"{done.cells} cells, {done.images} pictures sent to {config.tracker.name}", where, sep="\n")
+
+
+TASKS: dict[str, Callable[[Config], Any]] = {
+    "render": render_task,
+    "preview": preview_task,
+    "grid": grid_task,
+    "sync": sync_task,
+}
 
 
 def run_task(config: Config, overrides: Iterable[str] = ()) -> Any:

@@ -1,0 +1,56 @@
+"""How many parameters a model has, from the headers of its files: nothing is loaded, nothing is downloaded."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+from llm_dit.config import ModelConfig
+from llm_dit.models.folder import SHIPPED
+from llm_dit.models.load import RANDOM
+from llm_dit.models.weights import safetensors_shapes
+
+
+def count_parameters(model: ModelConfig) -> dict[str, int] | None:
+    """Parameters of transformer, vae and text_encoder; None when the model's files are not on this machine.
+
+    A single transformer file counts in place of the folder's own. A quantized GGUF file counts its values, which
+    take less memory than the dtype says.
+    """
+    if model.path == RANDOM:
+        from llm_dit.models.tiny import tiny_text_encoder, tiny_transformer, tiny_vae
+
+        parts = {"transformer": tiny_transformer(), "vae": tiny_vae(), "text_encoder": tiny_text_encoder()[0]}
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    shipped = model.path.startswith("shipped:")
+    root = SHIPPED / model.path.removeprefix("shipped:") if shipped else Path(model.path).expanduser()
+    if not root.is_dir():
+        return None
+    sources = {
+        "transformer": Path(model.transformer_file).expanduser() if model.transformer_file else root / "transformer",
+        "vae": root / "vae",
+        "text_encoder": _text_encoder(model, root),
+    }
+    return {name: count_in(path) for name, path in sources.items()}
+
+
+def _text_encoder(model: ModelConfig, root: Path) -> Path:
+    if model.text_encoder == "shipped:smollm2":
+        from llm_dit.models.gguf_lm import smollm2_gguf_path
+
+        return smollm2_gguf_path()
+    if model.text_encoder is None:
+        return root / "text_encoder"
+    own = Path(model.text_encoder).expanduser()
+    return own / "text_encoder" if (own / "text_encoder").is_dir() else own
+
+
+def count_in(path: Path) -> int:
+    """Values in a .gguf file, a .safetensors file, or all .safetensors files of a folder."""
+    if path.suffix == ".gguf":
+        from llm_dit.models.gguf_lm import opened, read_header
+
+        with opened(path) as data:
+            return sum(prod(record.shape) for record in read_header(path, data)[1].values())
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    return sum(prod(shape) for file in files for shape in safetensors_shapes(file).values())

@@ -1,0 +1,168 @@
+"""One cell: a config drawn for every prompt and seed, only what is missing, each picture kept as it is finished."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from llm_dit.compose import seeds_of
+from llm_dit.conditioning import settle_prompt
+from llm_dit.config import Config, get, to_dict
+from llm_dit.errors import LabError, RenderError
+from llm_dit.picture import Picture, identity, png_bytes, write_whole
+from llm_dit.render import render
+from llm_dit.study.prompts import Prompt, load_prompts
+from llm_dit.study.store import CellFolder, SweepFolder
+
+
+@dataclass
+class Outcome:
+    """What became of a cell: complete, failed, or left to another process. error: one line."""
+
+    cell: str
+    status: str
+    drawn: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+def prompts_of(config: Config) -> list[Prompt]:
+    """The prompts a cell draws: the chosen set's, or prompt.text alone, with the id 'prompt'."""
+    p = config.prompts
+    if p.set is None:
+        text = settle_prompt(config).prompt.text or ""
+        return [Prompt("prompt", "", text, [], "", "")]
+    return load_prompts(p.set, ids=p.ids, categories=p.categories, difficulties=p.difficulties, count=p.count)
+
+
+def cell_id(config: Config) -> str:
+    """The cell's name: its identity without the prompt when a set of prompts is drawn."""
+    if config.prompts.set is None:
+        name = identity(settle_prompt(config))
+    else:
+        name = identity(replace(config, prompt=replace(config.prompt, text=None), prompt_file=None))
+    # Seeds tell cells apart only where they are what is compared, as in an A/A study.
+    return f"{name}-{'_'.join(map(str, config.seeds))}"[:100] if "seeds" in config.sweep.axes else name
+
+
+def axis_labels(config: Config, choices: dict[str, str]) -> dict[str, str]:
+    """What the swept keys are in this cell, from the config that runs. choices: the options chosen of each group."""
+    return {key: choices[key] if key in choices else json_label(get(config, key)) for key in config.sweep.axes}
+
+
+def json_label(value: Any) -> str:
+    """A value as a label: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def run_cell(
+    config: Config,
+    folder: CellFolder,
+    labels: dict[str, str],
+    on_picture: Callable[[dict[str, Any], Path], None] | None = None,
+) -> Outcome:
+    """Draw what the cell still misses. A failure is recorded in the cell and told in the outcome, never raised.
+
+    on_picture(record, path) after each new picture is on disk.
+    """
+    begin = time.time()
+    outcome = Outcome(folder.id, "complete", labels=labels)
+    with folder.lock() as mine:
+        if not mine:
+            outcome.status = "left to another process"
+            return outcome
+        try:
+            _draw_missing(config, folder, labels, outcome, on_picture)
+        except Exception as error:
+            outcome.status = "failed"
+            outcome.error = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            # The disk may be what failed; then the outcome alone tells it.
+            with contextlib.suppress(LabError, OSError):
+                folder.remove("cell.json")
+                what = {"error": outcome.error, "traceback": traceback.format_exc(), "labels": labels}
+                folder.write("failed.json", what)
+        outcome.seconds = round(time.time() - begin, 3)
+    return outcome
+
+
+def _draw_missing(
+    config: Config,
+    folder: CellFolder,
+    labels: dict[str, str],
+    outcome: Outcome,
+    on_picture: Callable[[dict[str, Any], Path], None] | None,
+) -> None:
+    folder.clear_leftovers()
+    prompts, seeds = prompts_of(config), seeds_of(config)
+    known = {(r["prompt_id"], r["seed"]): r for r in folder.records()}
+    wanted = [(p, s) for p in prompts for s in seeds]
+    kept = [known[p.id, s] for p, s in wanted if (p.id, s) in known and known[p.id, s]["prompt"] == p.prompt]
+    outcome.kept = len(kept)
+    if len(kept) == len(wanted) and folder.status == "complete":
+        return
+    have = {(r["prompt_id"], r["seed"]) for r in kept}
+    fingerprint = kept[0]["model_fingerprint"] if kept else None
+
+    for prompt in prompts:
+        missing = [s for s in seeds if (prompt.id, s) not in have]
+        if not missing:
+            continue
+        drawn = replace(config, prompt=replace(config.prompt, text=prompt.prompt), prompt_file=None, seeds=missing)
+
+        def keep(picture: Picture, prompt: Prompt = prompt) -> None:
+            nonlocal fingerprint
+            if fingerprint not in (None, picture.record["model_fingerprint"]):
+                raise RenderError("the model's weights are not those of the cell's other pictures; use resume=false.")
+            fingerprint = picture.record["model_fingerprint"]
+            record = describe_in_sweep(picture, prompt, folder, labels)
+            path = folder.path / record["path"]
+            write_whole({path: png_bytes(replace(picture, record=record))})
+            folder.append(record)
+            outcome.drawn += 1
+            if on_picture:
+                on_picture(record, path)
+
+        render(drawn, on_picture=keep)
+    records = folder.records()
+    summary = {
+        "status": "complete",
+        "cell": folder.id,
+        "labels": labels,
+        "config": to_dict(config),
+        "prompts": [p.id for p in prompts],
+        "seeds": seeds,
+        "pictures": len(wanted),
+        "seconds": round(sum(sum(r["seconds"].values()) for r in records), 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    folder.write("cell.json", summary)
+    folder.remove("failed.json")
+
+
+def describe_in_sweep(picture: Picture, prompt: Prompt, folder: CellFolder, labels: dict[str, str]) -> dict[str, Any]:
+    """The picture's record with its place in the sweep. path is relative to the cell's folder."""
+    plain = re.fullmatch(r"[\w-]{1,80}", prompt.id)
+    name = prompt.id if plain else hashlib.sha256(prompt.id.encode()).hexdigest()[:16]
+    return picture.record | {
+        "cell": folder.id,
+        "axes": labels,
+        "prompt_id": prompt.id,
+        "category": prompt.category,
+        "prompt": prompt.prompt,
+        "path": f"images/{name}_s{picture.record['seed']}.png",
+    }
+
+
+def open_cell(config: Config) -> CellFolder:
+    """The folder of a config's cell in its sweep."""
+    return SweepFolder(Path(config.sweep.dir).expanduser() / str(config.sweep.name)).cell(cell_id(config))

@@ -1,0 +1,83 @@
+"""A study as a file: the question, the axes, and what they are compared with.
+
+    question: Which hidden layer of the text encoder serves best?
+    settings: [prompts=starter, "seeds=[0,1,2]"]     overrides that all cells share
+    axes: {encoder_layer.index: [-1, -2, -6]}        every combination of the axes is a cell
+    zip:                                             axes that move together
+      - {sampler.steps: [4, 8], sampler.shift: [1.0, 3.0]}
+    cells:                                           single cells beside the combinations
+      - {sampler.steps: 50}
+    baseline: {encoder_layer.index: -2}              the cell that the others are compared with
+
+Nothing here runs anything; expand.py makes cells of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from llm_dit.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class Study:
+    """The content of a study's file. Keys are config keys or groups, values plain YAML values."""
+
+    name: str
+    question: str = ""
+    settings: list[str] = field(default_factory=list)
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    zip: list[dict[str, list[Any]]] = field(default_factory=list)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    baseline: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        """Every key that differs between cells, in order of appearance."""
+        found = [*self.axes, *(k for z in self.zip for k in z), *(k for c in self.cells for k in c)]
+        return list(dict.fromkeys(found))
+
+
+def sweeps_dir() -> Path:
+    """The shipped studies: inside the installed package, or at the root of a source checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "sweeps"
+    return inside if inside.is_dir() else package.parents[1] / "sweeps"
+
+
+def load_study(name: str) -> Study:
+    """A shipped study by name, or any .yaml file by path. Raises ConfigError that names the place."""
+    import yaml
+
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else sweeps_dir() / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in sweeps_dir().glob("*.yaml")]
+        raise ConfigError(f"sweep={name}: no such study. {nearest(name, known)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}).") from error
+    return parse_study(path.stem, values, str(path))
+
+
+def parse_study(name: str, values: Any, where: str) -> Study:
+    """A study from its file's values; where is for messages."""
+    known = {f.name for f in fields(Study)} - {"name"}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: a study is keys and values: {', '.join(sorted(known))}.")
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key '{key}'. {nearest(str(key), known)}")
+    study = Study(name, **values)
+    for key, column in [*study.axes.items(), *(item for z in study.zip for item in z.items())]:
+        if not isinstance(column, list) or not column:
+            raise ConfigError(f"{where}: the axis '{key}' must be a list of values.")
+    for group in study.zip:
+        if len({len(column) for column in group.values()}) > 1:
+            sizes = ", ".join(f"{key}: {len(column)}" for key, column in group.items())
+            raise ConfigError(f"{where}: axes that are zipped need equally many values ({sizes}).")
+    if not study.keys:
+        raise ConfigError(f"{where}: nothing is swept; give axes, zip or cells.")
+    return study

@@ -1,0 +1,43 @@
+"""One card for each process of a sweep: the first one that no other process of this machine has taken.
+
+A claim is a locked file in the system's temporary folder; the system frees it when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import tempfile
+from pathlib import Path
+from typing import IO
+
+_claims: dict[str, tuple[int, IO[str]]] = {}
+
+
+def claim(count: int, kind: str = "cuda", folder: Path | None = None) -> int:
+    """Index below count that this process holds from now on; the same one when asked again.
+
+    When all are taken, process number modulo count: sharing a card beats stopping.
+    """
+    import os
+
+    folder = folder or Path(tempfile.gettempdir())
+    key = f"{folder}/{kind}"
+    if key not in _claims:
+        for index in range(count):
+            file = (folder / f"llm-dit-{kind}-{index}.lock").open("w")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            _claims[key] = (index, file)
+            break
+    return _claims[key][0] if key in _claims else os.getpid() % count
+
+
+def use_own_card() -> None:
+    """Make a claimed card torch's current one, where there are several."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.device_count() > 1:
+        torch.cuda.set_device(claim(torch.cuda.device_count()))

@@ -1,0 +1,77 @@
+"""A dry run: the cells, the pictures left to draw, and what they will take, without loading a model."""
+
+from __future__ import annotations
+
+import statistics
+
+from llm_dit.compose import seeds_of
+from llm_dit.config import Config
+from llm_dit.study.cell import axis_labels, cell_id, prompts_of
+from llm_dit.study.store import SweepFolder
+
+
+def print_plan(folder: SweepFolder, configs: list[Config]) -> None:
+    """One line a cell, then the totals."""
+    left = 0
+    forwards: list[tuple[int, float]] = []
+    for number, config in enumerate(configs):
+        wanted = {(p.id, s, p.prompt) for p in prompts_of(config) for s in seeds_of(config)}
+        cell = folder.cell(cell_id(config))
+        records = cell.records()
+        have = {(r["prompt_id"], r["seed"], r["prompt"]) for r in records}
+        missing = len(wanted - have)
+        left += missing
+        forwards.append((missing, forwards_of(config)))
+        labels = ", ".join(f"{k}={v}" for k, v in axis_labels(config, {}).items())
+        print(f"cell {number + 1} {cell.id} {labels}: {missing} of {len(wanted)} pictures to draw")
+    per_forward = seconds_per_forward(folder, configs[0])
+    print(f"{folder.path}: {len(configs)} cells, {left} pictures to draw")
+    if per_forward is None:
+        print("time: unknown, since this sweep has drawn nothing yet; draw one cell and ask again")
+    else:
+        seconds = sum(n * f * per_forward for n, f in forwards)
+        print(f"time: about {seconds / 60:.1f} minutes at the {per_forward:.3f} s a forward seen so far")
+    for line in memory_lines(configs):
+        print(line)
+
+
+def forwards_of(config: Config) -> float:
+    """Forwards of the transformer that a picture costs, by its steps and guidance."""
+    steps = config.sampler.steps * (config.strength if config.init_image else 1.0)
+    return steps * (2 if config.guidance.guidance_scale > 0 else 1)
+
+
+def seconds_per_forward(folder: SweepFolder, config: Config) -> float | None:
+    """Median over the sweep's pictures of all seconds but loading, per forward; None when there are none."""
+    seen = [
+        sum(s for stage, s in r["seconds"].items() if stage != "load") / r["nfe"]
+        for cell in folder.cells()
+        for r in cell.records()
+        if r["config"]["model"]["path"] == config.model.path
+    ]
+    return statistics.median(seen) if seen else None
+
+
+def memory_lines(configs: list[Config]) -> list[str]:
+    """The weights of each model in the sweep, in gigabytes."""
+    models: dict[str, Config] = {c.model.path: c for c in configs}
+    lines = []
+    for path, config in models.items():
+        sizes = weight_gigabytes(config)
+        if sizes is None:
+            lines.append(f"memory: {path}: known once its weights are here")
+            continue
+        need = max(sizes.values()) if config.hardware.offload else sum(sizes.values())
+        parts = ", ".join(f"{part} {gb:.2f}" for part, gb in sizes.items())
+        lines.append(f"memory: {path}: {need:.2f} GB of weights at work ({parts}); activations come on top")
+    return lines
+
+
+def weight_gigabytes(config: Config) -> dict[str, float] | None:
+    """Gigabytes of each part's weights in the dtype it runs in, from file headers; None when they are not here."""
+    from llm_dit.models.place import choose_placement
+    from llm_dit.models.size import count_parameters
+
+    counts = count_parameters(config.model)
+    size = 4 if choose_placement(config.hardware.device, config.hardware.dtype).dtype == "float32" else 2
+    return {part: n * size / 1e9 for part, n in counts.items()} if counts else None

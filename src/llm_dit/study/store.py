@@ -1,0 +1,138 @@
+"""A sweep on disk, safe to kill at any moment:
+
+    outputs/sweeps/NAME/
+        sweep.json              question, axes, baseline, the cells asked for
+        cells/ID/images/*.png   pictures, each written whole
+        cells/ID/records.jsonl  one line a picture, appended after the picture is on disk
+        cells/ID/cell.json      written last: its presence means that the cell was finished
+        cells/ID/failed.json    the traceback of the last failure, gone after a success
+        cells/ID/lock           held by the process that draws the cell; the system frees it when that process dies
+
+A picture counts as drawn when its line is whole and its file is there. Locks are flock: on network file systems that
+do not support it, let one process work on a sweep.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llm_dit.picture import write_whole
+
+
+class CellFolder:
+    """One cell's files."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Whether this process has the cell to itself until the block ends; False if another one is at it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of pictures whose files are there, the last one of each prompt and seed, in order."""
+        found: dict[tuple[str, int], dict[str, Any]] = {}
+        for line in self._whole_lines():
+            record = json.loads(line)
+            if (self.path / record["path"]).is_file():
+                found[record["prompt_id"], record["seed"]] = record
+        return list(found.values())
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a record; on return it is on disk. Only under the lock."""
+        data = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        path = self.path / "records.jsonl"
+        with path.open("ab") as file:
+            # A process killed in the middle of a write leaves half a line, which must not swallow the next one.
+            if file.tell():
+                with path.open("rb") as before:
+                    before.seek(-1, os.SEEK_END)
+                    if before.read(1) != b"\n":
+                        data = b"\n" + data
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _whole_lines(self) -> Iterator[str]:
+        try:
+            text = (self.path / "records.jsonl").read_bytes()
+        except FileNotFoundError:
+            return
+        for line in text.split(b"\n"):
+            try:
+                decoded = line.decode()
+                if decoded and isinstance(json.loads(decoded), dict):
+                    yield decoded
+            except ValueError:  # half a line
+                continue
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed process was in the middle of writing. Only under the lock."""
+        for folder in (self.path, self.path / "images"):
+            for path in folder.glob(".*"):
+                path.unlink(missing_ok=True)
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Write a JSON file of the cell, whole."""
+        write_whole({self.path / name: json.dumps(values, indent=2, ensure_ascii=False).encode()})
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the cell, or None when it is not there."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
+    @property
+    def status(self) -> str:
+        """complete, failed, or unfinished."""
+        if (self.path / "cell.json").exists():
+            return "complete"
+        return "failed" if (self.path / "failed.json").exists() else "unfinished"
+
+
+class SweepFolder:
+    """All cells of one sweep."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def cell(self, cell_id: str) -> CellFolder:
+        return CellFolder(self.path / "cells" / cell_id)
+
+    def cells(self) -> list[CellFolder]:
+        """The cells that have a folder, oldest first."""
+        folders = [p for p in (self.path / "cells").glob("*") if p.is_dir()]
+        return [CellFolder(p) for p in sorted(folders, key=lambda p: (p.stat().st_ctime_ns, p.name))]
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Write sweep.json, whole."""
+        write_whole({self.path / "sweep.json": json.dumps(values, indent=2, ensure_ascii=False).encode()})
+
+    def read(self) -> dict[str, Any]:
+        """sweep.json, or an empty dict when it is not there."""
+        try:
+            return json.loads((self.path / "sweep.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}

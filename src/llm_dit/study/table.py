@@ -1,0 +1,59 @@
+"""The long table of a sweep: one row a picture, rebuilt from the records alone, as Parquet."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from llm_dit.picture import write_whole
+from llm_dit.study.store import SweepFolder
+
+
+def rows(folder: SweepFolder) -> list[dict[str, Any]]:
+    """One flat dict a picture: axes by key, prompt, seed, cost, versions, and its path from the sweep's folder."""
+    found = []
+    for cell in folder.cells():
+        for r in cell.records():
+            found.append(
+                {
+                    "cell": cell.id,
+                    "cell_status": cell.status,
+                    **r["axes"],
+                    "prompt_id": r["prompt_id"],
+                    "category": r["category"],
+                    "prompt": r["prompt"],
+                    "seed": r["seed"],
+                    "width": r["width"],
+                    "height": r["height"],
+                    "nfe": r["nfe"],
+                    "token_count": r["token_count"],
+                    "padded_length": r["padded_length"],
+                    "shift": r["shift"],
+                    "cfg_weight": r["guidance"]["cfg_weight"],
+                    **{f"seconds_{stage}": s for stage, s in r["seconds"].items()},
+                    "model": r["config"]["model"]["name"],
+                    "transformer_fingerprint": r["model_fingerprint"]["transformer"],
+                    "device": r["device"],
+                    "dtype": r["dtype"],
+                    **{f"version_{name}": v for name, v in r["versions"].items()},
+                    "pixels_sha256": r["pixels_sha256"],
+                    "path": str(Path("cells") / cell.id / r["path"]),
+                }
+            )
+    return found
+
+
+def write_table(folder: SweepFolder) -> Path | None:
+    """Write table.parquet; None when no picture is there yet."""
+    import pyarrow
+    from pyarrow import parquet
+
+    table = rows(folder)
+    if not table:
+        return None
+    columns = list(dict.fromkeys(key for row in table for key in row))
+    target, data = folder.path / "table.parquet", io.BytesIO()
+    parquet.write_table(pyarrow.table({c: [row.get(c) for row in table] for c in columns}), data)
+    write_whole({target: data.getvalue()})
+    return target

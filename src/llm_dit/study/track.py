@@ -1,0 +1,94 @@
+"""What a sweep tells its tracker, live or later, always from the records. Trackers themselves are in trackers/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llm_dit.config import Config, get, parameters
+from llm_dit.study.store import CellFolder, SweepFolder
+from llm_dit.trackers.base import Tracker
+from llm_dit.trackers.load import make_tracker
+from llm_dit.trackers.replay import CellRecord, Replayed, replay
+
+
+class CellTracking:
+    """Tells the tracker of one cell, from its first new picture on; a cell that draws nothing is not told again."""
+
+    def __init__(self, tracker: Tracker, sweep: str, cell: CellFolder, config: Config):
+        self.tracker, self.sweep, self.cell, self.config = tracker, sweep, cell, config
+        self.started = False
+
+    def picture(self, record: dict[str, Any], path: Path) -> None:
+        """A new picture is on disk. The first one brings the earlier ones of an interrupted run along."""
+        if self.started:
+            self.tracker.log_image(path, caption(record), numbers(record))
+            return
+        self.start()
+        for known in self.cell.records():
+            self.tracker.log_image(self.cell.path / known["path"], caption(known), numbers(known))
+
+    def start(self) -> None:
+        self.started = True
+        self.tracker.start_cell(self.sweep, self.cell.id, flat_config(self.config), tags=())
+
+    def finish(self, status: str) -> None:
+        """The cell has ended; a failure is told even when no picture came of it."""
+        if status == "failed" and not self.started:
+            self.start()
+        if self.started:
+            self.tracker.finish_cell(status)
+
+
+def flat_config(config: Config) -> dict[str, Any]:
+    """Dotted keys to values."""
+    return {p.key: get(config, p.key) for p in parameters()}
+
+
+def caption(record: dict[str, Any]) -> str:
+    """A picture's line in a tracker."""
+    return f"{record['prompt']} (seed {record['seed']})"
+
+
+def numbers(record: dict[str, Any]) -> dict[str, float]:
+    """A picture's numbers."""
+    counts = {key: record[key] for key in ("nfe", "token_count", "padded_length", "seed")}
+    return counts | {f"seconds.{stage}": s for stage, s in record["seconds"].items()}
+
+
+def arms_table(folder: SweepFolder) -> list[dict[str, Any]]:
+    """One row a cell: its labels, status, pictures and mean seconds of a picture."""
+    rows = []
+    for cell in folder.cells():
+        records = cell.records()
+        if not records:
+            continue
+        seconds = [sum(s for stage, s in r["seconds"].items() if stage != "load") for r in records]
+        row = {"cell": cell.id, **records[0]["axes"], "status": cell.status, "pictures": len(records)}
+        rows.append(row | {"seconds a picture": round(sum(seconds) / len(seconds), 4)})
+    return rows
+
+
+def track_summary(config: Config, folder: SweepFolder, grids: Sequence[Path]) -> str:
+    """Log the sweep's summary run. Returns where the runs are, for a person; empty without a tracker."""
+    tracker = make_tracker(config.tracker.name, folder.path, config.tracker.project)
+    tracker.summary(folder.path.name, grids, arms_table(folder))
+    tracker.close()
+    return tracker.where()
+
+
+def sync(config: Config, folder: SweepFolder, grids: Sequence[Path]) -> tuple[Replayed, str]:
+    """Log a whole sweep from its records. Returns what was handed over and where it is."""
+    from llm_dit.compose import check
+
+    cells = []
+    for cell in folder.cells():
+        records = cell.records()
+        if records:
+            settings = flat_config(check(records[0]["config"]))
+            images = [(cell.path / r["path"], caption(r), numbers(r)) for r in records]
+            cells.append(CellRecord(cell.id, settings, cell.status, images))
+    tracker = make_tracker(config.tracker.name, folder.path, config.tracker.project)
+    done = replay(cells, tracker, folder.path.name, grids, arms_table(folder))
+    return done, tracker.where()

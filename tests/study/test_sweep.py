@@ -1,0 +1,197 @@
+"""Sweeps of real pictures: what is drawn, continued, left alone, and told when it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from llm_dit.models.tiny import save_tiny_folder
+from llm_dit.picture import read_record
+
+ROOT = Path(__file__).parents[2]
+
+
+def pictures(folder):
+    """Hash of every picture's bytes by its path below the sweep, metadata's seconds aside."""
+    found = {}
+    for path in sorted(folder.path.glob("cells/*/images/*.png")):
+        found[str(path.relative_to(folder.path))] = read_record(path)["pixels_sha256"]
+    return found
+
+
+def file_hashes(folder):
+    return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.path.glob("cells/*/images/*")}
+
+
+def test_a_sweep_becomes_pictures_a_table_and_grids(sweep, prompt_file):
+    prompts = f"prompts.set={prompt_file({'cat': 'a cat, red', 'dog': 'a dog'})}"
+    code, out, err, folder = sweep("encoder_layer.index=-1,-2", "sampler.steps=1,2", prompts, "seed=3,4")
+    assert (code, err) == (0, "")
+    assert "4 cells (4 complete), 16 pictures drawn" in out
+    assert len(pictures(folder)) == 16
+    table = parquet.read_table(folder.path / "table.parquet").to_pylist()
+    assert len(table) == 16
+    assert {(r["encoder_layer.index"], r["sampler.steps"]) for r in table} == {
+        ("-1", "1"),
+        ("-1", "2"),
+        ("-2", "1"),
+        ("-2", "2"),
+    }
+    assert {(r["prompt_id"], r["prompt"], r["seed"]) for r in table} == {
+        (i, t, s) for i, t in (("cat", "a cat, red"), ("dog", "a dog")) for s in (3, 4)
+    }
+    for row in table:
+        record = read_record(folder.path / row["path"])
+        assert record["config"]["prompt"]["text"] == row["prompt"]
+        assert record["axes"]["encoder_layer.index"] == str(record["config"]["encoder_layer"]["index"])
+    assert list((folder.path / "grids").glob("*.png"))
+    described = folder.read()
+    assert (described["axes"], described["cells"]) == (["encoder_layer.index", "sampler.steps"], 4)
+
+
+def test_the_same_command_again_draws_nothing_and_more_seeds_draw_only_themselves(sweep):
+    first = sweep("x", "encoder_layer.index=-1,-2", "seed=1,2")[3]
+    before = file_hashes(first)
+    _, out, _, folder = sweep("x", "encoder_layer.index=-1,-2", "seed=1,2")
+    assert "0 pictures drawn" in out
+    assert "4 kept" in out
+    _, out, _, folder = sweep("x", "encoder_layer.index=-1,-2", "seed=1,2,3")
+    assert "2 pictures drawn" in out
+    after = file_hashes(folder)
+    assert len(after) == 6
+    assert before.items() <= after.items()
+
+
+def test_a_name_is_made_of_the_axes_and_found_again(run_main):
+    for drawn in (2, 0):
+        _, out, _, _ = run_main("-m", "x", "model=tiny", "encoder_layer.index=-1,-2", "tracker=none")
+        assert f"{drawn} pictures drawn" in out
+    (folder,) = Path("outputs/sweeps").iterdir()
+    assert folder.name.startswith("index-")
+
+
+def test_resume_false_draws_anew_in_a_new_folder(sweep):
+    first = file_hashes(sweep("x", "sampler.steps=1,2")[3])
+    _, out, _, _ = sweep("x", "sampler.steps=1,2", "resume=false")
+    assert "outputs/sweeps/s-2: 2 cells (2 complete), 2 pictures drawn" in out
+    assert {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in first} == first
+
+
+def test_a_picture_that_was_lost_and_a_prompt_that_was_changed_are_drawn_again(sweep, prompt_file):
+    prompts = f"prompts.set={prompt_file({'cat': 'a cat', 'dog': 'a dog'})}"
+    folder = sweep("sampler.steps=1,2", prompts)[3]
+    next(iter(file_hashes(folder))).unlink()
+    assert "1 pictures drawn" in sweep("sampler.steps=1,2", prompts)[1]
+    prompt_file({"cat": "a cat", "dog": "another dog"})
+    assert "2 pictures drawn" in sweep("sampler.steps=1,2", prompts)[1]
+    assert {r["prompt"] for cell in folder.cells() for r in cell.records()} == {"a cat", "another dog"}
+
+
+def test_a_failed_cell_is_told_and_the_rest_goes_on(sweep):
+    code, out, err, folder = sweep("x", "encoder_layer.index=-2,9,-1", "seed=1,2")
+    assert code == 1
+    assert "3 cells (2 complete, 1 failed), 4 pictures drawn" in out
+    assert "failed: encoder_layer.index=9: encoder_layer.index=9: this encoder has hidden states -5 to 4." in out
+    assert err.startswith("error: 1 of 3 cells failed; the first, encoder_layer.index=9:")
+    assert err.count("\n") == 1
+    (failed,) = [c for c in folder.cells() if c.status == "failed"]
+    assert "Traceback" in failed.read("failed.json")["traceback"]
+    assert sweep("x", "encoder_layer.index=-2,9,-1", "seed=1,2")[0] == 1
+
+
+def test_a_cell_that_cannot_be_composed_is_told_before_anything_is_written(sweep):
+    code, _, err, folder = sweep("x", "sampler.stpes=1,2")
+    assert (code, folder.path.exists()) == (2, False)
+    assert "unknown key 'sampler.stpes'" in err
+
+
+def test_models_are_loaded_once_for_all_cells(sweep, monkeypatch):
+    from llm_dit.models import load
+    from llm_dit.models.cache import PARTS
+
+    loads = []
+    for name in ("load_transformer", "load_vae", "load_text_encoder"):
+        real = getattr(load, name)
+        monkeypatch.setattr(load, name, lambda *a, real=real, name=name: loads.append(name) or real(*a))
+    PARTS.clear()
+    sweep("never said before", "encoder_layer.index=-1,-2,-3", "sampler.steps=1,2", "seed=1,2")
+    assert sorted(loads) == ["load_text_encoder", "load_transformer", "load_vae"]
+
+
+def test_a_dry_run_lists_and_writes_nothing(sweep):
+    code, out, _, folder = sweep("x", "encoder_layer.index=-1,-2", "seed=1,2", "dry_run=true")
+    assert (code, folder.path.exists()) == (0, False)
+    assert "encoder_layer.index=-1: 2 of 2 pictures to draw" in out
+    assert "2 cells, 4 pictures to draw" in out
+    assert "time: unknown" in out
+    assert "GB of weights" in out
+    sweep("x", "encoder_layer.index=-1", "seed=1,2")
+    _, out, _, _ = sweep("x", "encoder_layer.index=-1,-2", "seed=1,2", "dry_run=true")
+    assert "encoder_layer.index=-1: 0 of 2 pictures to draw" in out
+    assert "2 cells, 2 pictures to draw" in out
+    assert "minutes at the" in out
+
+
+def test_weights_that_changed_in_between_are_not_mixed(sweep, tmp_path):
+    save_tiny_folder(tmp_path / "model")
+    arguments = ("x", "sampler.steps=1,2", f"model.path={tmp_path / 'model'}")
+    folder = sweep(*arguments, "seed=1")[3]
+    from safetensors.torch import load_file, save_file
+
+    from llm_dit.models.cache import PARTS
+
+    weights = tmp_path / "model" / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({k: v + 0.1 for k, v in load_file(weights).items()}, weights, {"format": "pt"})
+    PARTS.clear()
+    code, _, err, _ = sweep(*arguments, "seed=1,2")
+    assert code == 1
+    assert "weights are not those of the cell's other pictures" in err
+    assert len(pictures(folder)) == 2
+
+
+def test_arms_of_an_a_a_study_are_cells_of_their_own(sweep):
+    _, out, _, folder = sweep("x", "seeds=[1,2],[3,4]")
+    assert "2 cells (2 complete), 4 pictures drawn" in out
+    assert sorted(sorted(c.read("cell.json")["seeds"]) for c in folder.cells()) == [[1, 2], [3, 4]]
+
+
+def test_a_study_file_runs_by_name_and_its_axes_can_be_replaced(run_main, tmp_path):
+    study = tmp_path / "my.yaml"
+    study.write_text(
+        "question: Why?\nsettings: [model=tiny, prompt.text=x, tracker=none]\n"
+        "zip:\n  - {sampler.steps: [1, 2], sampler.shift: [1.0, 3.0]}\ncells:\n  - {sampler.steps: 3}\n"
+    )
+    code, out, _, _ = run_main(f"sweep={study}")
+    assert code == 0
+    assert "outputs/sweeps/my: 3 cells (3 complete), 3 pictures drawn" in out
+    assert json.loads(Path("outputs/sweeps/my/sweep.json").read_text())["question"] == "Why?"
+    _, out, _, _ = run_main(f"sweep={study}", "sampler.steps=1", "sweep.name=pinned")
+    assert "outputs/sweeps/pinned: 3 cells" in out
+
+
+def test_two_processes_on_one_sweep_draw_every_picture_once(tmp_path):
+    command = [sys.executable, ROOT / "experiments" / "run.py", "-m", "x", "model=tiny", "hardware=cpu", "tracker=none"]
+    command += ["sweep.name=s", "encoder_layer.index=-1,-2,-3,-4", "seed=1,2,3,4", "sampler.steps=20"]
+    both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outs = [p.communicate(timeout=120)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    lines = [
+        json.loads(line)
+        for path in (tmp_path / "outputs/sweeps/s").glob("cells/*/records.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert len(lines) == len({(r["cell"], r["seed"]) for r in lines}) == 16, outs
+
+
+@pytest.mark.parametrize("place", ["file/below", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written_is_told_before_drawing(sweep, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    code, out, err, _ = sweep("x", "sampler.steps=1,2", f"sweep.dir={place}")
+    assert (code, out) == (2, "")
+    assert "cannot be written" in err
