@@ -118,9 +118,13 @@ elif scenario == "vanishes":  # the folder goes away while a cell runs
     cell(tracker, 1)
 elif scenario == "open":  # a process that ends without a word
     cell(tracker, 0, status="")
-elif scenario == "plain":
-    cell(tracker, 0)
-    cell(tracker, 1)
+elif scenario in ("cell0", "cell1"):  # one of two processes that share a sweep
+    cell(tracker, int(scenario[-1]))
+elif scenario == "odd":  # labels that are no file names, keys that libraries keep for themselves, a long tag
+    label = "prompt=../../a/b, " + "x" * 300
+    tracker.start_cell("sweep.one/two", label, {"_private": 1, "a": 1, "a.b": 2}, ["t" * 100])
+    tracker.log_image(picture("odd", 3), label, {"step": 3.0, "time": 1.0, "nan": float("nan"), "flag": True})
+    tracker.finish_cell("complete")
 
 tracker.close()
 if where := tracker.where():

@@ -143,19 +143,16 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested dicts; a key that is both a value and a group keeps its dots."""
+    """Dotted keys as nested dicts; what would lie below a key that has a value itself keeps its dots."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         *groups, leaf = key.split(".")
         place = tree
+        if any(".".join(groups[: i + 1]) in flat for i in range(len(groups))):
+            groups, leaf = [], key
         for group in groups:
             place = place.setdefault(group, {})
-            if not isinstance(place, dict):
-                break
-        if isinstance(place, dict) and not isinstance(place.get(leaf), dict):
-            place[leaf] = value
-        else:
-            tree[key] = value
+        place[leaf] = value
     return tree
 
 

@@ -51,8 +51,10 @@ class TrackioTracker:
             self._run.log({"picture": trackio.Image(str(path), caption=caption), **given})
 
     def finish_cell(self, status: str) -> None:
-        with self._watched():
-            self._run.log(self._tally.row(status))
+        with self._watched() as trackio:
+            self._run.log(self._tally.row(status))  # logged once a run, the means become bars, one a cell
+            if status != "complete":  # runs have no state, and words among the metrics are not shown
+                self._run.alert(f"cell {status}", level=trackio.AlertLevel.ERROR)
         self._finish()
 
     def summary(self, sweep: str, grids: Sequence[Path], table: Sequence[Mapping[str, Any]]) -> None:

@@ -117,7 +117,7 @@ class WandbTracker:
             finish_timeout_raises=True,
         )
 
-        def start() -> wandb.Run:
+        def start(run_id: str) -> wandb.Run:
             return wandb.init(
                 project=self.project,
                 dir=str(self.folder),
@@ -134,13 +134,14 @@ class WandbTracker:
             )
 
         try:
-            self._run = start()
+            self._run = start(run_id)
         except Exception as error:
             if self.mode == "offline":
                 raise
             self.mode = "offline"
             warn(f"W&B cannot be reached, so its runs are written offline: {one_line(error)}")
-            self._run = start()
+            # The library's helper still holds the id of the run that did not start.
+            self._run = start(f"{run_id}-offline")
         if self.mode != "offline":
             self._online_url = self._run.project_url or ""
 
@@ -205,7 +206,7 @@ def credentials_at_hand() -> bool:
 
 def put_aside(folder: Path, run_id: str) -> None:
     """Move offline runs of an earlier attempt at this cell out of what `wandb sync FOLDER/offline-run-*` uploads."""
-    for old in folder.glob(f"offline-run-*-{run_id}"):
+    for old in folder.glob(f"offline-run-*-{run_id}*"):
         aside = folder / "replaced" / f"{old.name}-{secrets.token_hex(4)}"
         aside.parent.mkdir(exist_ok=True)
         old.rename(aside)
