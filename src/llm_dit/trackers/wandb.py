@@ -20,8 +20,10 @@ from llm_dit.trackers.base import Tally, ensure_writable, nested, numbers, one_l
 if TYPE_CHECKING:
     import wandb
 
-INIT_SECONDS = 30.0  # how long an unreachable server may hold a sweep up, once; WANDB_INIT_TIMEOUT overrides
-FINISH_SECONDS = 120.0  # how long uploads may go on after a cell; what is left stays on disk
+# How long a server out of reach may hold a sweep up, each once at most: at a run's start, and at its end while uploads
+# go on; what is not uploaded stays on disk. WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT override.
+INIT_SECONDS = 30.0
+FINISH_SECONDS = 120.0
 
 
 class WandbTracker:
@@ -113,7 +115,7 @@ class WandbTracker:
             x_save_requirements=False,  # the records hold the versions
             symlink=False,  # several processes of one sweep would fight over latest-run
             init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT") or INIT_SECONDS),
-            finish_timeout=FINISH_SECONDS,
+            finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT") or FINISH_SECONDS),
             finish_timeout_raises=True,
         )
 
@@ -152,7 +154,7 @@ class WandbTracker:
         except TimeoutError:
             self._unfinished.append(Path(run.dir).parent)
             self.mode = "offline"
-            warn(f"W&B did not take a run's data within {FINISH_SECONDS:g} s; the next runs are written offline")
+            warn(f"W&B did not take all data of a run in time, so the next runs are written offline: {run.name}")
         ensure_writable(self.folder / "wandb")  # W&B loses what it cannot write without a word
 
     @staticmethod
