@@ -33,6 +33,10 @@ def test_what_is_inside(installed):
         assert (
             installed / "llm_dit/models/nano" / part / "diffusion_pytorch_model.safetensors"
         ).stat().st_size > 100_000
+    for folder, inside in (("prompts", "prompt_sets"), ("sweeps", "sweeps")):
+        names = {p.name for p in (ROOT / folder).glob("*.yaml")}
+        assert names == {p.name for p in (installed / "llm_dit" / inside).glob("*.yaml")}
+    assert (installed / "hydra_plugins" / "llm_dit_sweeper.py").is_file()
     (entry,) = installed.glob("*.dist-info/entry_points.txt")
     assert "llm-dit = llm_dit.cli:console" in entry.read_text()
     assert list(installed.glob("*.dist-info/licenses/NOTICE"))

@@ -257,6 +257,8 @@ def rule_problem(value: Any, rule: Rule) -> str | None:
 def _check_combinations(config: Config) -> None:
     if config.prompt.text is not None and config.prompt_file is not None:
         raise ConfigError("two prompts: prompt_file and prompt.text are both given; leave one out.")
+    if config.prompts.set is not None and (config.prompt.text is not None or config.prompt_file is not None):
+        raise ConfigError("a prompt and a set of prompts are both given; leave one out (prompts=none).")
     if len(set(config.seeds)) != len(config.seeds):
         raise ConfigError(f"seeds={config.seeds}: a seed stands twice, and would draw the same picture twice.")
     if not config.seeds and config.seed + config.num_images - 1 > 2**63 - 1:

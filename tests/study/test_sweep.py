@@ -155,6 +155,38 @@ def test_weights_that_changed_in_between_are_not_mixed(sweep, tmp_path):
     assert len(pictures(folder)) == 2
 
 
+def test_a_sweeps_picture_is_drawn_again_from_itself(sweep, run_main, prompt_file):
+    folder = sweep("encoder_layer.index=-1,-2", f"prompts.set={prompt_file({'cat': 'a cat, red'})}", "seed=3,4")[3]
+    path = sorted(folder.path.glob("cells/*/images/cat_s4.png"))[0]
+    _, out, _, _ = run_main(f"from_image={path}")
+    assert out.splitlines()[1] == "the same pixels as the original"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("task=preview", "cannot be swept"),
+        ("from_image=a.png", "cannot be swept"),
+        ("output.name=a", "a sweep goes to sweep.dir"),
+        ("prompts=starter", "a prompt and a set of prompts are both given"),
+    ],
+)
+def test_settings_of_a_single_picture_are_refused(sweep, setting, message):
+    code, out, err, folder = sweep("x", "sampler.steps=1,2", setting)
+    assert (code, out, folder.path.exists()) == (2, "", False)
+    assert message in err
+
+
+def test_a_set_of_prompts_is_a_sweep_of_one_cell(run_main, prompt_file):
+    prompts = f"prompts.set={prompt_file({'cat': 'a cat', 'dog': 'a dog', 'fox': 'a fox'})}"
+    code, out, _, _ = run_main(prompts, "prompts.ids=[cat,fox]", "model=tiny", "tracker=none", "sweep.name=s")
+    assert code == 0
+    assert "outputs/sweeps/s: 1 cells (1 complete), 2 pictures drawn" in out
+    assert sorted(p.name for p in Path("outputs/sweeps/s").glob("cells/*/images/*")) == ["cat_s0.png", "fox_s0.png"]
+    _, out, _, _ = run_main(prompts, "prompts.count=3", "model=tiny", "tracker=none", "sweep.name=s")
+    assert "1 pictures drawn" in out
+
+
 def test_arms_of_an_a_a_study_are_cells_of_their_own(sweep):
     _, out, _, folder = sweep("x", "seeds=[1,2],[3,4]")
     assert "2 cells (2 complete), 4 pictures drawn" in out

@@ -15,7 +15,7 @@ from typing import Any
 
 from llm_dit.compose import seeds_of
 from llm_dit.conditioning import settle_prompt
-from llm_dit.config import Config, get, to_dict
+from llm_dit.config import Config, PromptsConfig, get, to_dict
 from llm_dit.errors import LabError, RenderError
 from llm_dit.picture import Picture, identity, png_bytes, write_whole
 from llm_dit.render import render
@@ -117,7 +117,9 @@ def _draw_missing(
         missing = [s for s in seeds if (prompt.id, s) not in have]
         if not missing:
             continue
-        drawn = replace(config, prompt=replace(config.prompt, text=prompt.prompt), prompt_file=None, seeds=missing)
+        # The picture's own config holds its prompt and not the set, so that it can be drawn again from its record.
+        said = replace(config.prompt, text=prompt.prompt)
+        drawn = replace(config, prompt=said, prompt_file=None, prompts=PromptsConfig(), seeds=missing)
 
         def keep(picture: Picture, prompt: Prompt = prompt) -> None:
             nonlocal fingerprint

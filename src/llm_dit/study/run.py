@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from llm_dit.compose import check, compose, prepare_overrides, quote
-from llm_dit.config import Config
+from llm_dit.config import Config, OutputConfig
 from llm_dit.errors import ConfigError, LabError, nearest
 from llm_dit.picture import check_writable
 from llm_dit.study.cell import Outcome
@@ -39,6 +39,7 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
     Raises ConfigError for a study or an axis that is wrong before anything is written, CellsFailedError at the end.
     """
     config = check(master_without_hydra(master))
+    refuse_single_settings(config)
     study = load_study(config.sweep.file) if config.sweep.file else Study("")
     fixed, swept = read_overrides(parser, [*prepare_overrides(study.settings), *arguments])
     fold_seeds(swept, fixed)
@@ -78,6 +79,16 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
             f"(traceback in {folder.cell(failed[0].cell).path / 'failed.json'})"
         )
     return outcomes
+
+
+def refuse_single_settings(config: Config) -> None:
+    """What belongs to a single picture would reach nothing in a sweep. Raises ConfigError."""
+    if config.task != "render":
+        raise ConfigError(f"task={config.task} cannot be swept; leave -m out.")
+    if config.from_image:
+        raise ConfigError("from_image draws one picture again and cannot be swept; leave -m out.")
+    if config.output != OutputConfig():
+        raise ConfigError("output.* is for single pictures; a sweep goes to sweep.dir under sweep.name.")
 
 
 def master_without_hydra(master: DictConfig) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""Overhead of a sweep, as ratios taken in one run, the sides interleaved:
+
+    uv run python experiments/bench/sweep.py [--cells 24] [--rounds 3] [--separate 4]
+
+ours      a sweep of nano: cells x 1 prompt x 1 seed, model loading aside, pictures, records, table and grid included
+bare      the sum of its transformer forwards and VAE decodes, called in a loop with nothing around them.
+          ours / bare not above 1.10 is the aim.
+loop      the same pictures by diffusers' ZImagePipeline in one process, saved as PNG
+separate  one process a cell (run.py without -m), measured on a few and scaled up
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+RUN = Path(__file__).resolve().parents[1] / "run.py"
+PROMPT = "a red apple, 3d style, blue background"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=24, help="a multiple of 4")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--separate", type=int, default=4, help="cells run as processes of their own")
+    arguments = parser.parse_args()
+    # Layers cost an encoding, scales nothing: both kinds of axes are in it.
+    layers = [-2, -3, -4, -6]
+    scales = [1.0 + 0.25 * i for i in range(arguments.cells // len(layers))]
+    sides = {"ours": Sweep(layers, scales), "bare": Bare(layers, scales), "loop": Loop(layers, scales)}
+    for side in sides.values():
+        side()  # loads what it needs, untimed
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(arguments.rounds):
+        order = list(sides) if turn % 2 == 0 else list(reversed(sides))
+        for name in order:
+            times[name].append(seconds(sides[name]))
+    for other in ("bare", "loop"):
+        ratios = [a / b for a, b in zip(times["ours"], times[other], strict=True)]
+        print(
+            f"{len(layers) * len(scales)} cells against {other}: ours {statistics.median(times['ours']):.2f} s, "
+            f"{other} {statistics.median(times[other]):.2f} s, ratio {statistics.median(ratios):.3f} "
+            f"(min {min(ratios):.3f}, max {max(ratios):.3f}, n {len(ratios)})"
+        )
+    single = statistics.mean(seconds(lambda s=s: separate(s)) for s in scales[: arguments.separate])
+    total = single * len(layers) * len(scales)
+    ratio = statistics.median(times["ours"]) / total
+    print(f"one process a cell: {single:.1f} s a cell, {total:.0f} s in all, ratio {ratio:.3f}")
+
+
+def seconds(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+class Sweep:
+    """run.py -m in this process, into a new folder each time."""
+
+    def __init__(self, layers: list[int], scales: list[float]):
+        self.axes = ["encoder_layer.index=" + ",".join(map(str, layers))]
+        self.axes.append("guidance.guidance_scale=" + ",".join(map(str, scales)))
+
+    def __call__(self) -> None:
+        from llm_dit.cli import main as run
+        from llm_dit.conditioning import _known
+
+        _known.clear()
+        with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as quiet, redirect_stdout(quiet):
+            code = run(["-m", PROMPT, *self.axes, "hardware=cpu", "tracker=none", f"sweep.dir={folder}"])
+        if code:
+            sys.exit(f"the sweep ended with {code}")
+
+
+class Bare:
+    """Its forwards and decodes alone: embeddings and noise are ready, nothing is kept."""
+
+    def __init__(self, layers: list[int], scales: list[float]):
+        import torch
+
+        from llm_dit.compose import compose
+        from llm_dit.render import first_latents, prepare
+
+        self.runs = [prepare(compose([PROMPT, "hardware=cpu", f"encoder_layer.index={layer}"])) for layer in layers]
+        self.cells = [(run, first_latents(run, [0])) for run in self.runs for _ in scales]
+        self.torch = torch
+
+    def __call__(self) -> None:
+        for run, x in self.cells:
+            captions = [run.positive.embeds, run.negative.embeds]
+            with self.torch.inference_mode():
+                for sigma in run.sigmas[:-1]:
+                    time_ = self.torch.full((2,), 1 - sigma)
+                    run.models.transformer([x[0].unsqueeze(1)] * 2, time_, captions, return_dict=False)
+                run.models.vae.decode(x, return_dict=False)
+
+
+class Loop:
+    """A plain loop over diffusers' pipeline that saves PNGs; embeddings are ready."""
+
+    def __init__(self, layers: list[int], scales: list[float]):
+        from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
+
+        self.bare, self.scales = Bare(layers, scales), scales
+        models = self.bare.runs[0].models
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=models.shift)
+        self.pipe = ZImagePipeline(scheduler, models.vae, None, None, models.transformer)
+        self.pipe.set_progress_bar_config(disable=True)
+
+    def __call__(self) -> None:
+        import torch
+
+        with tempfile.TemporaryDirectory() as folder:
+            for r, run in enumerate(self.bare.runs):
+                for scale in self.scales:
+                    image = self.pipe(
+                        prompt_embeds=[run.positive.embeds],
+                        negative_prompt_embeds=[run.negative.embeds],
+                        guidance_scale=scale,
+                        num_inference_steps=len(run.sigmas) - 1,
+                        height=run.size[0],
+                        width=run.size[1],
+                        generator=torch.Generator().manual_seed(0),
+                    ).images[0]
+                    image.save(Path(folder) / f"{r}_{scale}.png")
+
+
+def separate(scale: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            RUN,
+            PROMPT,
+            "hardware=cpu",
+            f"guidance.guidance_scale={scale}",
+            f"output.dir={folder}",
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    main()
