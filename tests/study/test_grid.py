@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -79,7 +80,7 @@ def read_headers(sheet: Sheet, box, rows, columns) -> dict[str, str]:
     for axis in columns:
         (found[axis],) = [i.text for i in sheet.labels if i.axis == axis and i.box[0] <= x < i.box[0] + i.box[2]]
     for axis in rows:
-        beside = [label for label in sheet.labels if label.axis == axis and label.box[1] <= y + label.box[3] / 2]
+        beside = [label for label in sheet.labels if label.axis == axis and label.box[1] <= y]
         found[axis] = max(beside, key=lambda label: label.box[1]).text
     return found
 
@@ -134,7 +135,6 @@ def test_a_huge_grid_is_split_with_its_headers_repeated(solid):
     tiles = table(solid, prompt=prompts, seed=["0", "1", "2", "3"], layer=[str(-i) for i in range(30)])
     sheets = plan_grids(tiles, rows=rows, columns=columns, title="big", tile_size=64, max_side=900)
     assert len(sheets) > 4
-    assert [spot.item for s in sheets.values() for spot in s.spots if not spot.item] == []
     seen = sorted(tuple(spot.item.place.values()) for sheet in sheets.values() for spot in sheet.spots)
     assert seen == sorted(tuple(tile.place.values()) for tile in tiles)
     for number, (name, sheet) in enumerate(sheets.items(), 1):
@@ -144,7 +144,7 @@ def test_a_huge_grid_is_split_with_its_headers_repeated(solid):
         for spot in sheet.spots:
             assert read_headers(sheet, spot.box, rows, columns) == spot.item.place
     widths = [len({spot.box[0] for spot in sheet.spots}) for sheet in sheets.values()]
-    assert max(widths) - min(widths) <= 1 + 30 // len(set(widths)) % 2, "columns are shared out evenly"
+    assert max(widths) - min(widths) <= 1, "columns are shared out evenly"
 
 
 def test_a_part_never_outgrows_the_limit(solid):
@@ -160,18 +160,10 @@ def test_a_part_never_outgrows_the_limit(solid):
 
 @pytest.mark.parametrize("tile_size", [32, 128, 512])
 def test_labels_stay_in_their_boxes_and_off_everything_else(solid, tile_size):
-    hard = [
-        LIGHTHOUSE,
-        "x" * 200,
-        "sampler.some_very_long_setting.name=cinematic",
-        "漢字の林檎" * 8,
-        "تفاحة حمراء",
-        "Яблоко é",
-    ]
+    hard = [LIGHTHOUSE, "x" * 200, "sampler.some_very_long_setting.name=cinematic", "漢字の林檎" * 8]
+    hard += ["تفاحة حمراء على الطاولة", "Яблоко é"]
     tiles = [
-        Tile(
-            solid(i * 7 + j, (512, 384)), {"prompt": row, "seed": seed, "template": column}, f"clip 0.31 {column[:30]}"
-        )
+        Tile(solid(i + j, (512, 384)), {"prompt": row, "seed": seed, "template": column}, f"clip 0.31 {column[:30]}")
         for i, row in enumerate(hard)
         for j, column in enumerate(hard)
         for seed in ("1", "22")
@@ -182,10 +174,11 @@ def test_labels_stay_in_their_boxes_and_off_everything_else(solid, tile_size):
     for sheet in sheets.values():
         whole = (0, 0, *sheet.size)
         for label in sheet.labels:
-            ink = np.any(np.array(paint(Sheet(sheet.size, [label]))) != GROUND, axis=2).nonzero()
-            ys, xs = ink
-            drawn = (xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1)
-            assert inside(drawn, label.box, slack=1), label.text
+            _, _, width, height = label.box
+            alone = Sheet((width + 40, height + 40), [replace(label, box=(20, 20, width, height))])
+            ys, xs = np.any(np.array(paint(alone)) != GROUND, axis=2).nonzero()
+            drawn = (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1)
+            assert inside(drawn, alone.labels[0].box, slack=1), label.text
             assert inside(label.box, whole)
             assert label.block.size >= 10
         boxes = [label.box for label in sheet.labels] + [spot.box for spot in sheet.spots]
@@ -220,14 +213,7 @@ def test_missing_pictures_are_marked_and_do_not_stop_the_rest(solid, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:6000])
-    sources = [
-        solid(5, (64, 64)),
-        None,
-        tmp_path / "nowhere.png",
-        tmp_path / "text.png",
-        tmp_path / "cut.png",
-        tmp_path,
-    ]
+    sources = [solid(5, (64, 64)), None, *(tmp_path / name for name in ("nowhere.png", "text.png", "cut.png", "."))]
     tiles = [Tile(path, {"i": str(i)}) for i, path in enumerate(sources)]
     tiles.append(Tile(solid(5), {"i": "6"}, reason="failed"))  # a picture of an earlier run may still lie there
     (sheet,) = plan_grids(tiles, rows=[], columns=["i"]).values()
@@ -302,13 +288,13 @@ def test_the_same_tiles_give_the_same_bytes(solid, tmp_path):
 
 def test_what_cannot_be_laid_out_is_said(solid, tmp_path):
     tiles = table(solid, layer=["1", "2"], seed=["1", "2"])
-    with pytest.raises(ConfigError, match="'layers' is not an axis of these pictures. Did you mean 'layer'"):
+    with pytest.raises(ConfigError, match=r"'layers' is not an axis of these pictures. Did you mean 'layer'"):
         plan_grids(tiles, rows=["layers"], columns=[])
     with pytest.raises(ConfigError, match="'seed' is named twice"):
         plan_grids(tiles, rows=["seed"], columns=["seed"])
     with pytest.raises(OutputError, match=r"two pictures for one place of the grid \(layer=1, seed=1\)"):
         plan_grids([*tiles, tiles[0]], rows=["layer"], columns=["seed"])
-    with pytest.raises(OutputError, match="a tile of 256 pixels .* more than max_side=200"):
+    with pytest.raises(OutputError, match=r"a tile of 256 pixels .* more than max_side=200"):
         plan_grids(tiles, rows=["layer"], columns=["seed"], tile_size=256, max_side=200)
     with pytest.raises(ConfigError, match="tile_size=3"):
         plan_grids(tiles, rows=["layer"], columns=["seed"], tile_size=3)
@@ -354,5 +340,5 @@ def test_a_script_saves_pictures_it_has_at_hand(solid, tmp_path):
             save_image_grid(images, tmp_path / "g.png", **wrong)
     with pytest.raises(OutputError, match="no pictures"):
         save_image_grid([], tmp_path / "g.png")
-    with pytest.raises(OutputError, match="must end in .png"):
+    with pytest.raises(OutputError, match="must end in"):
         save_image_grid(images, tmp_path / "g.jpg")

@@ -11,7 +11,6 @@ label     label       [picture] [picture]
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -193,9 +192,9 @@ def split(keys: list[Key], fits: Callable[[list[Key]], bool]) -> list[list[Key]]
         if parts[-1] and not fits([*parts[-1], key]):
             parts.append([])
         parts[-1].append(key)
-    size = math.ceil(len(keys) / len(parts))
-    even = [keys[i : i + size] for i in range(0, len(keys), size)]
-    return even if len(even) == len(parts) and all(map(fits, even)) else parts
+    count, n = len(parts), len(keys)
+    even = [keys[i * n // count : (i + 1) * n // count] for i in range(count)]
+    return even if all(map(fits, even)) else parts
 
 
 def plan_table(table: Table) -> list[Sheet]:

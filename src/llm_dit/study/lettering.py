@@ -110,18 +110,20 @@ def widest_word(text: str, size: int) -> int:
 
 
 def _wrap(text: str, size: int, width: float, faces: dict[str, int]) -> list[str]:
-    lines, line = [], ""
+    lines, line, used = [], "", 0.0
+    blank = _length(" ", size, faces)
     for word in text.split(" "):
         space = " " if line else ""
         for piece in _pieces(word):
-            if not line or _length(line + space + piece, size, faces) <= width:
+            wide = _length(piece, size, faces)
+            if line and used + blank * len(space) + wide <= width:
                 line += space + piece
+                used += blank * len(space) + wide
             else:
-                lines.append(line)
-                line = piece
-            if _length(line, size, faces) > width:  # one piece alone on its line
-                *full, line = _break_word(line, size, width, faces)
+                lines += [line] if line else []
+                *full, line = _break_word(piece, size, width, faces) if wide > width else [piece]
                 lines += full
+                used = _length(line, size, faces) if full else wide
             space = ""
     return [*lines, line]
 
