@@ -91,6 +91,7 @@ OWN_TEST = {
     "sweep.dir",
     "sweep.file",
     "sweep.axes",
+    "sweep.metric",
 }
 
 

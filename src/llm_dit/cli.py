@@ -104,7 +104,23 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
         and any(o.startswith(("sweep.file=", "prompts=", "prompts.")) for o in overrides)
     ):
         flags.append("--multirun")
-    return flags + prepare_overrides([*overrides, *verbatim], sweep=study or parsed.multirun)
+    prepared = prepare_overrides([*overrides, *verbatim], sweep=study or parsed.multirun)
+    if any(o.startswith("hydra/sweeper=") and o != "hydra/sweeper=study" for o in prepared):
+        prepared.append(searched_axes(prepared))
+    return flags + prepared
+
+
+def searched_axes(overrides: list[str]) -> str:
+    """sweep.axes for another sweeper than ours, which does not say what it varies."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from llm_dit.compose import HYDRA_ERRORS, explain
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HYDRA_ERRORS as error:
+        raise explain(error) from error
+    return "sweep.axes=[" + ",".join(o.get_key_element() for o in parsed if o.is_sweep_override()) + "]"
 
 
 def raised_by_hydra(error: BaseException) -> bool:

@@ -234,6 +234,9 @@ class SweepConfig:
     dir: str = param("outputs/sweeps", "Folder of all sweeps.", image=False)
     file: str | None = param(None, "The study being run: a name in sweeps/, or a path; set by sweep=NAME.", image=False)
     axes: list[str] = param([], "The keys that are swept; set by the sweeper for each cell.", image=False)
+    metric: str = param(
+        "seconds", "What hydra/sweeper=optuna is given of a cell: the mean of a column of the table.", image=False
+    )
 
 
 @dataclass

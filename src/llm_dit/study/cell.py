@@ -9,13 +9,13 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llm_dit.compose import seeds_of
 from llm_dit.conditioning import settle_prompt
-from llm_dit.config import Config, PromptsConfig, get, to_dict
+from llm_dit.config import Config, PromptsConfig, get, parameters, to_dict
 from llm_dit.errors import LabError, RenderError
 from llm_dit.picture import Picture, identity, png_bytes, write_whole
 from llm_dit.render import render
@@ -51,8 +51,22 @@ def cell_id(config: Config) -> str:
         name = identity(settle_prompt(config))
     else:
         name = identity(replace(config, prompt=replace(config.prompt, text=None), prompt_file=None))
-    # Seeds tell cells apart only where they are what is compared, as in an A/A study.
-    return f"{name}-{'_'.join(map(str, config.seeds))}"[:100] if "seeds" in config.sweep.axes else name
+    told_apart = axes_beside_the_picture(config)
+    if not told_apart:
+        return name
+    return f"{name}-{hashlib.sha256(json.dumps(told_apart, sort_keys=True).encode()).hexdigest()[:6]}"
+
+
+def axes_beside_the_picture(config: Config) -> dict[str, Any]:
+    """Swept keys that the identity leaves out, such as hardware or the seeds of an A/A study, and their values."""
+    rules = {p.key: p.rule for p in parameters()}
+    apart = {}
+    for key in config.sweep.axes:
+        below = [rule for k, rule in rules.items() if k == key or k.startswith(f"{key}.")]
+        if key == "seeds" or not any(rule.image for rule in below):
+            value = get(config, key)
+            apart[key] = to_dict(value) if is_dataclass(value) else value
+    return apart
 
 
 def axis_labels(config: Config, choices: dict[str, str]) -> dict[str, str]:

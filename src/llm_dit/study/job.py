@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import statistics
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llm_dit.config import Config
-from llm_dit.errors import LabError
+from llm_dit.errors import ConfigError, LabError, nearest
 from llm_dit.study.cell import Outcome, axis_labels, open_cell, run_cell
 from llm_dit.study.devices import use_own_card
 from llm_dit.study.run import report_cell
+from llm_dit.study.store import CellFolder
+from llm_dit.study.table import row_of
 from llm_dit.study.track import CellTracking
 from llm_dit.trackers.base import Tracker
 from llm_dit.trackers.load import make_tracker
 
 
-def cell_job(config: Config, hydra_config: Any) -> dict[str, Any]:
-    """Run a cell under Hydra. Returns its Outcome as plain values, which every launcher can carry between processes."""
+def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float:
+    """Run a cell under Hydra. Returns its Outcome as plain values, which every launcher can carry between processes.
+
+    A sweeper that searches (hydra/sweeper=optuna) gets the cell's sweep.metric instead, and an error for a failed cell.
+    """
+    searching = not str(hydra_config.sweeper.get("_target_", "")).endswith("StudySweeper")
+    if searching:
+        config = replace(config, sweep=replace(config.sweep, name=config.sweep.name or "search"))
     choices = {group: str(option) for group, option in hydra_config.runtime.choices.items()}
     labels = axis_labels(config, choices)
+    folder = None
     try:
         folder = open_cell(config)
     except LabError as error:  # no prompt, no such set of prompts, no start picture: there is no cell to speak of
         outcome = Outcome("", "failed", error=str(error), labels=labels)
     else:
         sweep = folder.path.parents[1]
-        tracking = CellTracking(
-            process_tracker(config.tracker.name, sweep, config.tracker.project), sweep.name, folder, config
-        )
+        tracker = process_tracker(config.tracker.name, sweep, config.tracker.project)
+        tracking = CellTracking(tracker, sweep.name, folder, config)
         use_own_card()
         outcome = run_cell(config, folder, labels, tracking.picture)
         tracking.finish(outcome.status)
     report_cell(int(hydra_config.job.num), outcome)
-    return asdict(outcome)
+    if not searching:
+        return asdict(outcome)
+    if folder is None or outcome.status != "complete":
+        raise ConfigError(f"the search stops: {outcome.error or outcome.status}")
+    return cell_metric(folder, config.sweep.metric)
+
+
+def cell_metric(folder: CellFolder, metric: str) -> float:
+    """Mean of a numeric column of the table over the cell's pictures; 'seconds' is all of them but loading."""
+    rows = [row_of(folder, record) for record in folder.records()]
+    numeric = {k for row in rows for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    if metric not in numeric:
+        raise ConfigError(f"sweep.metric={metric}: no such number in the table. {nearest(metric, numeric)}")
+    return statistics.fmean(row[metric] for row in rows if row.get(metric) is not None)
 
 
 @cache

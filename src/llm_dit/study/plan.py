@@ -8,6 +8,7 @@ from llm_dit.compose import seeds_of
 from llm_dit.config import Config
 from llm_dit.study.cell import axis_labels, cell_id, prompts_of
 from llm_dit.study.store import SweepFolder
+from llm_dit.study.table import row_of
 
 
 def print_plan(folder: SweepFolder, configs: list[Config]) -> None:
@@ -44,7 +45,7 @@ def forwards_of(config: Config) -> float:
 def seconds_per_forward(folder: SweepFolder, config: Config) -> float | None:
     """Median over the sweep's pictures of all seconds but loading, per forward; None when there are none."""
     seen = [
-        sum(s for stage, s in r["seconds"].items() if stage != "load") / r["nfe"]
+        row_of(cell, r)["seconds"] / r["nfe"]
         for cell in folder.cells()
         for r in cell.records()
         if r["config"]["model"]["path"] == config.model.path

@@ -7,41 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.picture import write_whole
-from llm_dit.study.store import SweepFolder
+from llm_dit.study.store import CellFolder, SweepFolder
 
 
 def rows(folder: SweepFolder) -> list[dict[str, Any]]:
-    """One flat dict a picture: axes by key, prompt, seed, cost, versions, and its path from the sweep's folder."""
-    found = []
-    for cell in folder.cells():
-        for r in cell.records():
-            found.append(
-                {
-                    "cell": cell.id,
-                    "cell_status": cell.status,
-                    **r["axes"],
-                    "prompt_id": r["prompt_id"],
-                    "category": r["category"],
-                    "prompt": r["prompt"],
-                    "seed": r["seed"],
-                    "width": r["width"],
-                    "height": r["height"],
-                    "nfe": r["nfe"],
-                    "token_count": r["token_count"],
-                    "padded_length": r["padded_length"],
-                    "shift": r["shift"],
-                    "cfg_weight": r["guidance"]["cfg_weight"],
-                    **{f"seconds_{stage}": s for stage, s in r["seconds"].items()},
-                    "model": r["config"]["model"]["name"],
-                    "transformer_fingerprint": r["model_fingerprint"]["transformer"],
-                    "device": r["device"],
-                    "dtype": r["dtype"],
-                    **{f"version_{name}": v for name, v in r["versions"].items()},
-                    "pixels_sha256": r["pixels_sha256"],
-                    "path": str(Path("cells") / cell.id / r["path"]),
-                }
-            )
-    return found
+    """One flat dict a picture, as row_of makes it, cell by cell."""
+    return [row_of(cell, record) for cell in folder.cells() for record in cell.records()]
+
+
+def row_of(cell: CellFolder, record: dict[str, Any]) -> dict[str, Any]:
+    """A picture's row: axes by key, prompt, seed, cost, versions, and its path from the sweep's folder.
+
+    seconds is the sum of its stages but loading, which a picture pays or not by its place in the sweep.
+    """
+    r = record
+    return {
+        "cell": cell.id,
+        "cell_status": cell.status,
+        **r["axes"],
+        "prompt_id": r["prompt_id"],
+        "category": r["category"],
+        "prompt": r["prompt"],
+        "seed": r["seed"],
+        "width": r["width"],
+        "height": r["height"],
+        "nfe": r["nfe"],
+        "token_count": r["token_count"],
+        "padded_length": r["padded_length"],
+        "shift": r["shift"],
+        "cfg_weight": r["guidance"]["cfg_weight"],
+        "seconds": round(sum(s for stage, s in r["seconds"].items() if stage != "load"), 4),
+        **{f"seconds_{stage}": s for stage, s in r["seconds"].items()},
+        "model": r["config"]["model"]["name"],
+        "transformer_fingerprint": r["model_fingerprint"]["transformer"],
+        "device": r["device"],
+        "dtype": r["dtype"],
+        **{f"version_{name}": v for name, v in r["versions"].items()},
+        "pixels_sha256": r["pixels_sha256"],
+        "path": str(Path("cells") / cell.id / r["path"]),
+    }
 
 
 def write_table(folder: SweepFolder) -> Path | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_dit.config import Config, get, parameters
 from llm_dit.study.store import CellFolder, SweepFolder
+from llm_dit.study.table import row_of
 from llm_dit.trackers.base import Tracker
 from llm_dit.trackers.load import make_tracker
 from llm_dit.trackers.replay import CellRecord, Replayed, replay
@@ -64,7 +65,7 @@ def arms_table(folder: SweepFolder) -> list[dict[str, Any]]:
         records = cell.records()
         if not records:
             continue
-        seconds = [sum(s for stage, s in r["seconds"].items() if stage != "load") for r in records]
+        seconds = [row_of(cell, r)["seconds"] for r in records]
         row = {"cell": cell.id, **records[0]["axes"], "status": cell.status, "pictures": len(records)}
         rows.append(row | {"seconds a picture": round(sum(seconds) / len(seconds), 4)})
     return rows
