@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Two busy threads on two shared cores wait for each other; tests are small, and one thread is steady.
@@ -39,3 +41,15 @@ def run_main(tmp_path, monkeypatch, capsys):
         return code, captured.out, captured.err, written
 
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 16 KiB, too small for a picture and its record."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root; test_picture.py has the same by a file size limit")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

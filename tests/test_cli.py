@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,18 +132,6 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(run_main, tmp_pat
     assert err.count("\n") == 1
     assert message in err
     assert not (tmp_path / "outputs").exists()
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 16 KiB, too small for a picture and its record."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root; test_picture.py has the same by a file size limit")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_is_one_line_and_leaves_it_empty(run_main, small_disk):

@@ -133,11 +133,11 @@ def raised_by_hydra(error: BaseException) -> bool:
 
 
 def quiet_libraries() -> None:
-    """Libraries speak through this project's own messages; progress bars of their loaders are noise."""
+    """Libraries speak through this project's own messages; a download's progress is for terminals alone."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")
-    os.environ.setdefault("TQDM_DISABLE", "" if sys.stderr.isatty() else "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def console() -> None:

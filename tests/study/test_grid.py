@@ -197,6 +197,17 @@ def test_a_label_without_end_loses_its_middle_only(solid):
     assert sheet.size[1] < 1000
 
 
+@pytest.mark.parametrize("rows", [["prompt"], ["prompt", "seed"]])
+def test_rows_grow_when_a_label_is_higher_than_its_pictures(solid, rows):
+    long = " ".join(f"word{i}" for i in range(2000))
+    tiles = table(solid, prompt=[long + " a", long + " b", "c"], seed=["1"], layer=["-1", "-2"])
+    (sheet,) = plan_grids(tiles, rows=rows, columns=["layer"]).values()
+    boxes = [label.box for label in sheet.labels] + [spot.box for spot in sheet.spots]
+    assert not any(overlap(a, b) for a, b in combinations(boxes, 2))
+    assert all(inside(box, (0, 0, *sheet.size)) for box in boxes)
+    assert all(read_headers(sheet, s.box, rows, [])["prompt"] == s.item.place["prompt"] for s in sheet.spots)
+
+
 def test_labels_grow_with_the_sheet_and_the_tile(solid):
     def text_size(count, tile):
         tiles = table(solid, layer=[str(i) for i in range(count)])

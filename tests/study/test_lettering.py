@@ -7,7 +7,7 @@ import pytest
 from llm_dit.study import lettering
 from llm_dit.study.lettering import set_balanced, set_text, widest_word
 
-CACHES = (lettering.set_text, lettering.set_balanced, lettering._has, lettering._font, lettering._system_fonts)
+CACHES = [thing for thing in vars(lettering).values() if hasattr(thing, "cache_clear")]
 
 
 @pytest.fixture

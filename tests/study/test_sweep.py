@@ -221,6 +221,15 @@ def test_two_processes_on_one_sweep_draw_every_picture_once(tmp_path):
     assert len(lines) == len({(r["cell"], r["seed"]) for r in lines}) == 16, outs
 
 
+def test_a_disk_that_fills_up_is_told_and_holds_only_whole_pictures(sweep, small_disk):
+    code, _, err, _ = sweep("x", "sampler.steps=1,2", f"sweep.dir={small_disk}", "seed=1,2,3,4")
+    assert code in (1, 2)
+    assert "No space left on device" in err
+    for path in small_disk.rglob("*.png"):
+        read_record(path)
+    assert not [p for p in small_disk.rglob(".*") if p.is_file()]
+
+
 @pytest.mark.parametrize("place", ["file/below", "/proc/nowhere"])
 def test_a_folder_that_cannot_be_written_is_told_before_drawing(sweep, tmp_path, place):
     (tmp_path / "file").write_text("")

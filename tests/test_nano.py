@@ -1,0 +1,71 @@
+"""The shipped model through the whole path: it loads strictly, follows the prompt, and equals diffusers' pipeline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from llm_dit.compose import compose
+from llm_dit.models.folder import SHIPPED
+from llm_dit.render import prepare, render
+
+COLOURS = {"blue": (40, 100, 230), "red": (220, 40, 40), "green": (40, 160, 70), "yellow": (250, 210, 60)}
+
+
+def draw(prompt, *overrides):
+    return render(compose(["hardware=cpu", *overrides], prompt=prompt))[0]
+
+
+def border(picture):
+    """Median colour of the outermost 6 pixels, where only the background is."""
+    pixels = np.array(picture.image)
+    edge = [pixels[:6], pixels[-6:], pixels[:, :6].transpose(1, 0, 2), pixels[:, -6:].transpose(1, 0, 2)]
+    return np.median(np.concatenate([e.reshape(-1, 3) for e in edge]), axis=0)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_background_is_the_one_asked_for(colour):
+    seen = border(draw(f"a cat, cartoon style, {colour} background"))
+    distance = {name: float(np.abs(seen - rgb).sum()) for name, rgb in COLOURS.items()}
+    assert min(distance, key=distance.get) == colour, seen
+
+
+def test_the_apple_of_the_readme_is_red_on_blue():
+    picture = draw("a red apple, 3d style, blue background")
+    centre = np.array(picture.image)[48:96, 40:88].reshape(-1, 3).mean(axis=0)
+    assert centre[0] > centre[2] + 40  # red over blue in the middle
+    assert border(picture)[2] > border(picture)[0] + 40  # blue over red around it
+    assert picture.image.size == (128, 128)
+
+
+def test_without_guidance_and_with_another_layer_it_draws_something_else():
+    base = draw("a fox, flat style, green background").latents
+    for change in ("guidance=none", "encoder_layer.index=-8"):
+        assert (draw("a fox, flat style, green background", change).latents - base).abs().mean() > 0.05
+
+
+def test_it_equals_diffusers_pipeline():
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
+
+    config = compose(["hardware=cpu", "a red apple, 3d style, blue background"])
+    run = prepare(config)
+    pipe = ZImagePipeline(
+        FlowMatchEulerDiscreteScheduler(shift=run.models.shift), run.models.vae, None, None, run.models.transformer
+    )
+    pipe.set_progress_bar_config(disable=True)
+    latents = pipe(
+        prompt_embeds=[run.positive.embeds],
+        negative_prompt_embeds=[run.negative.embeds],
+        guidance_scale=config.guidance.guidance_scale,
+        num_inference_steps=config.sampler.steps,
+        height=128,
+        width=128,
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+    ).images
+    assert (render(config)[0].latents - latents[0]).abs().max() < 1e-4
+
+
+def test_the_weights_are_small_enough_to_ship():
+    assert sum(p.stat().st_size for p in SHIPPED.glob("nano*/**/*.safetensors")) < 32 * 2**20
