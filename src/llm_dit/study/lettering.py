@@ -66,7 +66,7 @@ class Block:
             for piece, face in _runs(line, faces):
                 font = _font(face, self.size)
                 draw.text((round(left), base), piece, font=font, fill=colour, anchor="ls")
-                left += font.getlength(piece)
+                left += _run_length(piece, self.size, face)
 
 
 def line_height(size: int) -> int:
@@ -152,7 +152,14 @@ def _break_word(word: str, size: int, width: float, faces: dict[str, int]) -> li
 
 
 def _length(line: str, size: int, faces: dict[str, int]) -> float:
-    return sum(_font(face, size).getlength(piece) for piece, face in _runs(line, faces))
+    if not faces:
+        return _run_length(line, size)
+    return sum(_run_length(piece, size, face) for piece, face in _runs(line, faces))
+
+
+@lru_cache(maxsize=65536)
+def _run_length(piece: str, size: int, face: int = 0) -> float:
+    return _font(face, size).getlength(piece)
 
 
 def _runs(line: str, faces: dict[str, int]) -> list[tuple[str, int]]:
@@ -167,6 +174,7 @@ def _runs(line: str, faces: dict[str, int]) -> list[tuple[str, int]]:
     return runs
 
 
+@lru_cache(maxsize=8192)
 def _readable(text: str) -> tuple[str, dict[str, int]]:
     """The text in characters that can be drawn, and the font of each that is not the first font's.
 
