@@ -95,7 +95,7 @@ elif scenario == "again":  # a cell cut off, continued by logging all of it agai
     again = make_tracker(tracker_name, sweep_folder, trackio_dir=folder / "outputs" / "trackio")
     records = [CellRecord(CELLS[0], config(-2), "complete", [*images(0), (folder / "gone.png", "gone", {})])]
     done = replay(iter(records), again, SWEEP)
-    print(done.cells, done.images, [p.name for p in done.missing], again.on, file=sys.stderr)
+    print(done.cells, done.images, [p.name for p in done.missing], done.ok, file=sys.stderr)
 elif scenario == "missing":
     sys.modules[tracker_name] = None  # import raises ImportError
     cell(tracker, 0)
@@ -118,11 +118,16 @@ elif scenario == "vanishes":  # the folder goes away while a cell runs
     cell(tracker, 1)
 elif scenario == "open":  # a process that ends without a word
     cell(tracker, 0, status="")
+elif scenario == "two trackers":  # as a sweep and its summary have
+    cell(tracker, 0)
+    tracker.close()
+    tracker = make_tracker(tracker_name, sweep_folder, trackio_dir=folder / "outputs" / "trackio")
+    tracker.summary(SWEEP, [picture("grid_1", 1)], [])
 elif scenario in ("cell0", "cell1"):  # one of two processes that share a sweep
     cell(tracker, int(scenario[-1]))
 elif scenario == "odd":  # labels that are no file names, keys that libraries keep for themselves, a long tag
     label = "prompt=../../a/b, " + "x" * 300
-    tracker.start_cell("sweep.one/two", label, {"_private": 1, "a": 1, "a.b": 2}, ["t" * 100])
+    tracker.start_cell("sweep.one/two", label, {"_private": 1, "a": 1, "a.b": 2}, ["t" * 100], label="for people")
     tracker.log_image(picture("odd", 3), label, {"step": 3.0, "time": 1.0, "nan": float("nan"), "flag": True})
     tracker.finish_cell("complete")
 

@@ -15,6 +15,7 @@ from llm_dit.trackers.base import (
     nested,
     numbers,
     one_line,
+    shown,
 )
 from llm_dit.trackers.load import TRACKERS, make_tracker
 from llm_dit.trackers.replay import replay
@@ -78,6 +79,11 @@ class Broken(NoTracker):
         self.closed += 1
 
 
+@pytest.fixture(autouse=True)
+def forget_what_was_said(monkeypatch):
+    monkeypatch.setattr("llm_dit.trackers.base._said", set())
+
+
 @pytest.mark.parametrize("method", ["start_cell", "log_image", "finish_cell", "summary", "close"])
 def test_whatever_raises_is_switched_off(tmp_path, capsys, method):
     inner = Broken(method)
@@ -96,6 +102,19 @@ def test_whatever_raises_is_switched_off(tmp_path, capsys, method):
         f"warning: tracker mine is off for the rest of this run, the records are whole: RuntimeError: {method} broke\n"
     )
     assert inner.closed == (0 if method == "close" else 1)
+
+
+def test_the_same_trouble_is_told_once_a_process(tmp_path, capsys):
+    broken = Broken("start_cell")
+    broken.method = "start_cell twice"
+    for _ in range(2):
+        GuardedTracker("mine", broken).start_cell("s", "c", {})
+    assert capsys.readouterr().err.count("warning: ") == 1
+
+
+def test_a_replay_into_a_broken_tracker_is_not_ok(tmp_path):
+    done = replay([("c", {}, "complete", [])], GuardedTracker("mine", Broken("finish_cell")), "s")
+    assert not done.ok
 
 
 def test_a_broken_where_is_empty():
@@ -141,7 +160,7 @@ def test_none_does_nothing(tmp_path):
 def test_tally():
     tally = Tally()
     tally.add({"a": 1.0, "b": float("nan")})
-    tally.add({"a": 2.0})
+    tally.add({"a": 2.0, "seed": 7.0})
     assert tally.row("complete") == {"status": "complete", "pictures": 2, "mean/a": 1.5}
 
 
@@ -174,6 +193,12 @@ def test_ensure_writable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         ensure_writable(tmp_path / "file")
+
+
+def test_a_path_to_type(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown(tmp_path / "a b" / "c") == "'a b/c'"
+    assert shown(tmp_path.parent) == str(tmp_path.parent)
 
 
 def test_one_line():

@@ -100,7 +100,7 @@ def test_labels_that_are_no_file_names(sweep):
     assert done.warnings == []
     runs = trackio_runs(done.trackio, "sweep-one-two")
     ((name, run),) = runs.items()
-    assert "/" not in name
+    assert name.startswith("for people prompt=.._.._a_b, xx")
     assert {k: v for k, v in run["config"].items() if not k.startswith("_")} == {"a": 1, "a.b": 2, "tags": "t" * 100}
     assert run["logs"][0]["nan"] == "NaN"
     assert run["logs"][0]["__step"] == 3.0

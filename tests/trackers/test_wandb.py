@@ -121,7 +121,7 @@ def test_labels_that_are_no_file_names(sweep):
     done = sweep("wandb", "odd")
     assert done.warnings == []
     (found,) = wandb_runs(done.wandb).values()
-    assert len(found["run"].display_name) <= 128
+    assert found["run"].display_name == "for people"
     assert [len(tag) for tag in found["run"].tags] == [64]
     assert found["config"] == {"_private": 1, "a": 1, "a.b": 2}
     assert "flag" not in found["history"][0]
@@ -137,6 +137,7 @@ def run_folder(done, found: dict) -> Path:
 
 @pytest.fixture
 def no_account(tmp_path, monkeypatch):
+    monkeypatch.setattr("llm_dit.trackers.base._said", set())
     import os
 
     for name in list(os.environ):
@@ -154,6 +155,14 @@ def test_an_unreachable_server_means_offline_after_one_warning(sweep):
     assert done.out == ""
     assert len(wandb_runs(done.wandb)) == 3
     assert done.outside() == []
+
+
+def test_the_wait_for_an_unreachable_server_is_not_repeated(sweep):
+    account = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "2"}
+    done = sweep("wandb", "two trackers", **account)
+    assert len(done.warnings) == 1
+    assert len(wandb_runs(done.wandb)) == 2
+    assert len(list(done.wandb.glob("run-*"))) == 1  # one attempt online
 
 
 def test_online_is_asked_for_but_nobody_is_logged_in(sweep):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +23,11 @@ from typing import Any, Protocol
 class Tracker(Protocol):
     """Calls come in the order start_cell, log_image..., finish_cell for each cell; then summary; then close."""
 
-    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = ()) -> None:
-        """Begin the run of one cell. config: dotted keys to plain values.
+    def start_cell(
+        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
+    ) -> None:
+        """Begin the run of one cell. cell: its identity within the sweep. config: dotted keys to plain values.
+        label: what people see in place of the identity, such as "sampler.steps=8".
 
         A run that an earlier attempt left under the same sweep and cell is replaced, so a cell that is continued or
         replayed never appears twice: log all of its pictures again, those of the earlier attempt too.
@@ -47,7 +52,9 @@ class Tracker(Protocol):
 class NoTracker:
     """tracker=none."""
 
-    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = ()) -> None:
+    def start_cell(
+        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
+    ) -> None:
         pass
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
@@ -77,8 +84,10 @@ class GuardedTracker:
         self.on = True
         self._tracker = tracker
 
-    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = ()) -> None:
-        self._try(lambda: self._tracker.start_cell(sweep, cell, config, tags))
+    def start_cell(
+        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
+    ) -> None:
+        self._try(lambda: self._tracker.start_cell(sweep, cell, config, tags, label))
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         self._try(lambda: self._tracker.log_image(path, caption, values))
@@ -120,7 +129,7 @@ class Tally:
     def add(self, values: Mapping[str, float]) -> None:
         self.pictures += 1
         for key, value in values.items():
-            if math.isfinite(value):
+            if math.isfinite(value) and key != "seed":  # a name, not a quantity
                 self._values.setdefault(key, []).append(value)
 
     def row(self, status: str) -> dict[str, Any]:
@@ -174,12 +183,23 @@ def ensure_writable(folder: Path) -> None:
         probe.write(bytes(1 << 18))
 
 
+def shown(path: Path) -> str:
+    """path for a person to type: relative to where they are if it lies below, quoted for a shell if need be."""
+    relative = os.path.relpath(path)
+    return shlex.quote(str(path) if relative.startswith("..") else relative)
+
+
 def one_line(error: BaseException) -> str:
     """The type and the first line of a message, at most 200 characters."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0][:200]}" if text else type(error).__name__
 
 
+_said: set[str] = set()
+
+
 def warn(text: str) -> None:
-    """One line on stderr."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    """One line on stderr, once a process: a sweep and its summary may have a tracker each, with the same trouble."""
+    if text not in _said:
+        _said.add(text)
+        print(f"warning: {text}", file=sys.stderr, flush=True)

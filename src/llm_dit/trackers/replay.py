@@ -19,15 +19,18 @@ class CellRecord:
     status: str
     images: Sequence[tuple[Path, str, Mapping[str, float | None]]]
     tags: Sequence[str] = ()
+    label: str = ""
 
 
 @dataclass
 class Replayed:
-    """What was handed over; missing: pictures that the records name and the disk does not hold."""
+    """What was handed over. missing: pictures that the records name and the disk does not hold. ok: whether the tracker
+    took it all; a guarded one that failed has said why, and the counts are then of what it was offered."""
 
     cells: int = 0
     images: int = 0
     missing: list[Path] = field(default_factory=list)
+    ok: bool = True
 
 
 def replay(
@@ -44,7 +47,7 @@ def replay(
     done = Replayed()
     for record in records:
         record = record if isinstance(record, CellRecord) else CellRecord(*record)
-        tracker.start_cell(sweep, record.cell, dict(record.config), record.tags)
+        tracker.start_cell(sweep, record.cell, dict(record.config), record.tags, record.label)
         for path, caption, values in record.images:
             if not Path(path).is_file():
                 done.missing.append(Path(path))
@@ -56,4 +59,5 @@ def replay(
     if grids or table:
         tracker.summary(sweep, [Path(grid) for grid in grids], table)
     tracker.close()
+    done.ok = getattr(tracker, "on", True)
     return done

@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import re
-import shlex
 import shutil
 import sys
 import warnings
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.trackers.base import Tally, ensure_writable, file_name, numbers, warn
+from llm_dit.trackers.base import Tally, ensure_writable, file_name, numbers, shown, warn
 
 if TYPE_CHECKING:
     from trackio.run import Run
@@ -40,9 +39,11 @@ class TrackioTracker:
         self._tally = Tally()
         self._troubles: list[str] = []
 
-    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = ()) -> None:
+    def start_cell(
+        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
+    ) -> None:
         plain = {key: value for key, value in config.items() if not key.startswith("_")}  # reserved by Trackio
-        self._open(sweep, cell, {**plain, **({"tags": ", ".join(tags)} if tags else {})})
+        self._open(sweep, f"{label} {cell}".strip(), {**plain, **({"tags": ", ".join(tags)} if tags else {})})
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         given = numbers(values)
@@ -80,7 +81,7 @@ class TrackioTracker:
             return ""
         if elsewhere := os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL"):
             return f"Trackio: project {self._project} at {elsewhere.split('?')[0]}"
-        folder = shlex.quote(os.path.relpath(self.folder))
+        folder = shown(self.folder)
         return f"Trackio: look at it with: TRACKIO_DIR={folder} trackio show --project {self._project}"
 
     def close(self) -> None:

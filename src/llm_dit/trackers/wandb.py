@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.trackers.base import Tally, ensure_writable, nested, numbers, one_line, warn
+from llm_dit.trackers.base import Tally, ensure_writable, nested, numbers, one_line, shown, warn
 
 if TYPE_CHECKING:
     import wandb
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 # go on; what is not uploaded stays on disk. WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT override.
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 120.0
+
+_out_of_reach = False  # for the whole process: the wait for a server that does not answer is not repeated
 
 
 class WandbTracker:
@@ -38,8 +39,10 @@ class WandbTracker:
         self._online_url = ""
         self._unfinished: list[Path] = []  # online runs whose upload was cut short
 
-    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = ()) -> None:
-        self._open(sweep, cell, "cell", nested(config), tags)
+    def start_cell(
+        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
+    ) -> None:
+        self._open(sweep, cell, label or cell, "cell", nested(config), tags)
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         given = numbers(values)
@@ -58,7 +61,7 @@ class WandbTracker:
         self._finish(failed=status != "complete")
 
     def summary(self, sweep: str, grids: Sequence[Path], table: Sequence[Mapping[str, Any]]) -> None:
-        self._open(sweep, f"{sweep} summary", "summary", {}, ())
+        self._open(sweep, "", f"{sweep} summary", "summary", {}, ())
         if self._run is None:
             return
         import wandb
@@ -75,9 +78,9 @@ class WandbTracker:
         if self._online_url:
             lines.append(f"W&B: {self._online_url}")
         for folder in self._unfinished:
-            lines.append(f"W&B: not all uploaded: wandb sync --include-online {shlex.quote(str(folder))}")
+            lines.append(f"W&B: not all uploaded: wandb sync --include-online {shown(folder)}")
         if self.mode and any((self.folder / "wandb").glob("offline-run-*")):
-            runs = shlex.quote(os.path.relpath(self.folder / "wandb"))
+            runs = shown(self.folder / "wandb")
             lines.append(f"W&B: offline, in {runs}; upload with: wandb sync {runs}/offline-run-*")
         return "\n".join(lines)
 
@@ -85,7 +88,8 @@ class WandbTracker:
         if self._run is not None:
             self._finish(failed=True)
 
-    def _open(self, sweep: str, name: str, job: str, config: dict[str, Any], tags: Sequence[str]) -> None:
+    def _open(self, sweep: str, cell: str, name: str, job: str, config: dict[str, Any], tags: Sequence[str]) -> None:
+        global _out_of_reach
         if self._run is not None:
             self._finish(failed=True)
         self._tally = Tally()
@@ -101,9 +105,11 @@ class WandbTracker:
 
         if self.mode is None:
             self.mode = choose_mode()
+        if _out_of_reach and self.mode != "disabled":
+            self.mode = "offline"
         if self.mode == "disabled":
             return
-        run_id = self._run_id(folder, sweep, name, job)
+        run_id = self._run_id(folder, sweep, cell, job)
         put_aside(folder, run_id)
         settings = wandb.Settings(
             silent=True,
@@ -140,7 +146,7 @@ class WandbTracker:
         except Exception as error:
             if self.mode == "offline":
                 raise
-            self.mode = "offline"
+            _out_of_reach, self.mode = True, "offline"
             warn(f"W&B cannot be reached, so its runs are written offline: {one_line(error)}")
             # The library's helper still holds the id of the run that did not start.
             self._run = start(f"{run_id}-offline")
@@ -148,17 +154,18 @@ class WandbTracker:
             self._online_url = self._run.project_url or ""
 
     def _finish(self, failed: bool) -> None:
+        global _out_of_reach
         run, self._run = self._run, None
         try:
             run.finish(exit_code=int(failed))
         except TimeoutError:
             self._unfinished.append(Path(run.dir).parent)
-            self.mode = "offline"
+            _out_of_reach, self.mode = True, "offline"
             warn(f"W&B did not take all data of a run in time, so the next runs are written offline: {run.name}")
         ensure_writable(self.folder / "wandb")  # W&B loses what it cannot write without a word
 
     @staticmethod
-    def _run_id(folder: Path, sweep: str, name: str, job: str) -> str:
+    def _run_id(folder: Path, sweep: str, cell: str, job: str) -> str:
         """The same for the same cell of this folder, so that a run logged again replaces itself.
 
         A random part, kept in the folder, keeps two people's sweeps of one name from replacing each other online.
@@ -169,7 +176,7 @@ class WandbTracker:
                 new.write(secrets.token_hex(8))
         except FileExistsError:
             pass
-        return hashlib.sha256("\0".join((salt.read_text(), sweep, job, name)).encode()).hexdigest()[:16]
+        return hashlib.sha256("\0".join((salt.read_text(), sweep, job, cell)).encode()).hexdigest()[:16]
 
 
 def choose_mode() -> str:
