@@ -16,15 +16,11 @@ from paths import ASSETS
 from vocabulary import OPEN_PHRASINGS, PHRASINGS, caption, held_out, scenes
 
 from llm_dit.models.gguf_lm import load_gguf_llm, smollm2_gguf_path
+from llm_dit.text.chat import ChatParts, format_prompt
 
 LAYER = -2  # what the DiT is trained on
 KEPT = (14, 22, -2)  # what the file holds, for comparisons
 PHRASINGS_A_SCENE = 3
-
-
-def format_prompt(prompt: str) -> str:
-    """ChatML, no system message, open assistant turn: what the renderer writes for SmolLM2."""
-    return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def training_captions() -> dict[str, list[str]]:
@@ -57,7 +53,7 @@ def encode(
 ) -> dict[int, list[torch.Tensor]]:
     """{layer: one [tokens, 576] tensor per prompt} of raw hidden states."""
     model, tokenizer = encoder
-    ids = [tokenizer(format_prompt(prompt)).input_ids for prompt in prompts]
+    ids = [tokenizer(format_prompt(ChatParts(prompt), "chatml").text).input_ids for prompt in prompts]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     result: dict[int, list] = {layer: [None] * len(ids) for layer in layers}
     began = time.time()

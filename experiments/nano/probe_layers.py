@@ -17,7 +17,7 @@ from torch import nn
 from vocabulary import COLOURS, HELD_OUT_PHRASING, PHRASINGS, STYLES, SUBJECTS, caption, held_out, scenes
 
 LAYERS = (2, 6, 10, 14, 18, 22, 26, 28, 29, 30)
-TRAIN, TEST, STEPS = 1500, 150, 400
+TRAIN, TEST, STOPS = 1500, 150, (60, 120, 400)
 KEYS = (list(SUBJECTS), list(STYLES), list(COLOURS))
 
 
@@ -54,28 +54,27 @@ def main() -> None:
     states = encode(load_encoder(), prompts, LAYERS)
     longest = max(len(s) for s in states[LAYERS[0]])
     padding = torch.tensor([[i >= len(s) for i in range(longest)] for s in states[LAYERS[0]]])
-    print("layer gain      subject style colour | loss")
+    print("layer gain     held-out subject/style/colour right after " + ", ".join(map(str, STOPS)) + " steps")
     for layer in LAYERS:
         tokens = torch.stack([F.pad(s.float(), (0, 0, 0, longest - len(s))) for s in states[layer]])
         for name, gain in (("ones", torch.ones(576)), ("channel", channel_gain(states[layer][:TRAIN]))):
             torch.manual_seed(0)
             reader = Reader(gain)
             optimiser = torch.optim.AdamW(reader.parameters(), 1e-3)
-            total = 0.0
-            for step in range(STEPS):
+            line = []
+            for step in range(max(STOPS)):
                 pick = torch.randint(TRAIN, (64,))
                 answers = reader(tokens[pick], padding[pick])
                 loss = sum(F.cross_entropy(a, labels[pick, i]) for i, a in enumerate(answers))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-                total += loss.item() if step >= STEPS - 50 else 0
-            with torch.no_grad():
-                answers = reader(tokens[TRAIN:], padding[TRAIN:])
-            right = [(a.argmax(1) == labels[TRAIN:, i]).float().mean().item() for i, a in enumerate(answers)]
-            print(
-                f"{layer:5d} {name:9s} {right[0]:7.3f} {right[1]:5.3f} {right[2]:6.3f} | {total / 50:.3f}", flush=True
-            )
+                if step + 1 in STOPS:
+                    with torch.no_grad():
+                        answers = reader(tokens[TRAIN:], padding[TRAIN:])
+                    right = [(a.argmax(1) == labels[TRAIN:, i]).float().mean().item() for i, a in enumerate(answers)]
+                    line.append("/".join(f"{100 * r:3.0f}" for r in right))
+            print(f"{layer:5d} {name:9s} {'   '.join(line)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     uv run python experiments/nano/train_dit.py [--steps N] [--layer K] [--name NAME]
 
 x_t = (1 - sigma) x + sigma noise, the network predicts noise - x. Rates: warm-up, flat, then linear to zero over the
-last 40 % of the steps, so that a run can be stretched or cut by restarting with another --steps. Checkpoints to
+last 60 % of the steps, so that a run can be stretched or cut by restarting with another --steps. Checkpoints to
 assets/nano/NAME.pt every 250 steps and goes on from there; a sheet of held-out scenes is drawn from the averaged
 weights at the same time (NAME.png).
 """
@@ -27,7 +27,7 @@ from sample import held_out_prompts, sample
 SEED = 31
 BATCH = 32
 RATE, OTHER_RATE = 4e-3, 1.5e-3
-WARM, COOL = 100, 0.4  # steps, share of the steps
+WARM, COOL = 100, 0.6  # steps, share of the steps
 EMPTY, OPEN = 0.08, 0.10  # shares of pictures with no prompt, with a prompt that leaves something open
 AVERAGE = 0.998
 
@@ -68,7 +68,7 @@ def rate_factor(step: int, steps: int) -> float:
 def main() -> None:
     """Train, or go on training, to `--steps`."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5200)
     parser.add_argument("--layer", type=int, default=LAYER)
     parser.add_argument("--name", default="dit")
     parser.add_argument("--no-compile", action="store_true")

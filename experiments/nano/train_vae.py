@@ -70,7 +70,7 @@ def gradient_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def main() -> None:
     """Train, or go on training, to `--steps`."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=1600)
     steps = parser.parse_args().steps
     start_training(SEED)
     sprites = load_sprites()
