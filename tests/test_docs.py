@@ -10,6 +10,7 @@ import pytest
 
 from llm_dit.compose import compose
 from llm_dit.parameters_doc import groups, parameters_markdown
+from llm_dit.study.definition import load_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -36,9 +37,14 @@ def commands():
 @pytest.mark.parametrize("command", list(commands()))
 def test_every_command_in_the_docs_composes(command):
     words = shlex.split(command, comments=True)
-    overrides = [w for w in words if w not in ("-m", "--cfg", "job", "--help")]
-    if "-m" in words:  # the first value of each axis of a sweep
-        overrides = [re.sub(r"^([\w.]+=[^\[,]*),.*$", r"\1", o) if re.match(r"[\w.]+=", o) else o for o in overrides]
+    left_out = ("sweep=", "hydra", "+hydra")  # a study is expanded below; launchers may need packages of their own
+    overrides = [w for w in words if w not in ("-m", "--cfg", "job", "--help") and not w.startswith(left_out)]
+    for study in (load_study(w.removeprefix("sweep=")) for w in words if w.startswith("sweep=")):
+        overrides += ["-m", *study.settings]
+    if "-m" in words or "-m" in overrides:  # the first value of each axis of a sweep
+        overrides = [o for o in overrides if o != "-m"]
+        overrides = [re.sub(r"^([\w.]+=[^\[,(]*),.*$", r"\1", o) if re.match(r"[\w.]+=", o) else o for o in overrides]
+        overrides = [re.sub(r"=choice\(([^,)]*).*$", r"=\1", o) for o in overrides]
     compose(overrides)
 
 

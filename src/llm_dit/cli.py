@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # Hydra's --help and --version, and argparse's own errors
         return end.code if isinstance(end.code, int) else 2 if end.code else 0
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped; the same command continues a sweep", file=sys.stderr)
         return 130
 
 

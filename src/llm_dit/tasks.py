@@ -11,7 +11,7 @@ from llm_dit.compose import seeds_of
 from llm_dit.conditioning import fit_prompt, settle_prompt
 from llm_dit.config import Config
 from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import ConfigError
+from llm_dit.errors import ConfigError, OutputError
 from llm_dit.picture import Picture, check_writable, picture_name, save_picture
 from llm_dit.replay import compare_with_original, config_from_image
 
@@ -89,6 +89,10 @@ def sync_task(config: Config) -> None:
         raise ConfigError("task=sync needs a tracker: add tracker=wandb or tracker=trackio.")
     folder = existing_sweep(config)
     done, where = sync(config, folder, [p for p in finish_sweep(folder) if p.suffix == ".png"])
+    if not done.ok:
+        raise OutputError(f"the tracker {config.tracker.name} took only a part of the sweep; see the warning above.")
+    for path in done.missing:
+        print(f"warning: {path} is gone and was left out", file=sys.stderr)
     print(f"{done.cells} cells, {done.images} pictures sent to {config.tracker.name}", where, sep="\n")
 
 

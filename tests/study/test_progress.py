@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 from llm_dit.compose import compose
@@ -40,8 +43,9 @@ def test_cells_of_different_sizes_have_no_total(tmp_path):
 
 def test_a_terminal_is_shown_a_bar(tmp_path):
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
     command = [sys.executable, ROOT / "experiments" / "run.py", "-m", "x", "model=tiny", "tracker=none", "sweep.name=s"]
-    done = subprocess.run([*command, "seed=1,2"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=theirs, check=True)
+    process = subprocess.Popen([*command, "seed=1,2"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     shown = b""
     try:
@@ -49,7 +53,7 @@ def test_a_terminal_is_shown_a_bar(tmp_path):
             shown += chunk
     except OSError:  # what Linux says at the end of a closed terminal
         pass
-    assert done.returncode == 0
+    assert process.wait(timeout=60) == 0
     text = shown.decode()
     assert "1/1 cells" in text
     assert "2/2" in text

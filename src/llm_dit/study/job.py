@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import asdict, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from llm_dit.config import Config
@@ -15,9 +13,7 @@ from llm_dit.study.devices import use_own_card
 from llm_dit.study.run import report_cell
 from llm_dit.study.store import CellFolder
 from llm_dit.study.table import row_of
-from llm_dit.study.track import CellTracking
-from llm_dit.trackers.base import Tracker
-from llm_dit.trackers.load import make_tracker
+from llm_dit.study.track import CellTracking, process_tracker
 
 
 def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float:
@@ -38,7 +34,7 @@ def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float:
     else:
         sweep = folder.path.parents[1]
         tracker = process_tracker(config.tracker.name, sweep, config.tracker.project)
-        tracking = CellTracking(tracker, sweep.name, folder, config)
+        tracking = CellTracking(tracker, sweep.name, folder, config, labels)
         use_own_card()
         outcome = run_cell(config, folder, labels, tracking.picture)
         tracking.finish(outcome.status)
@@ -57,9 +53,3 @@ def cell_metric(folder: CellFolder, metric: str) -> float:
     if metric not in numeric:
         raise ConfigError(f"sweep.metric={metric}: no such number in the table. {nearest(metric, numeric)}")
     return statistics.fmean(row[metric] for row in rows if row.get(metric) is not None)
-
-
-@cache
-def process_tracker(name: str, folder: Path, project: str) -> Tracker:
-    """The process's tracker of a sweep: one that was switched off by an error stays off for all of its cells."""
-    return make_tracker(name, folder, project)

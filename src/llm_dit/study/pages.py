@@ -19,15 +19,20 @@ def write_grids(folder: SweepFolder) -> list[Path]:
     tiles = [Tile(folder.path / row["path"], place_of(row, axes), f"{row['nfe']} forwards") for row in table]
     labels = {axis: list(dict.fromkeys(t.place[axis] for t in tiles)) for axis in tiles[0].place}
     row_axes, column_axes = choose_layout(labels)
-    return draw_grids(
+    grids = folder.path / "grids"
+    before = set(grids.glob("grid*.png"))
+    drawn = draw_grids(
         tiles,
         rows=row_axes,
         columns=column_axes,
-        folder=folder.path / "grids",
+        folder=grids,
         name="grid",
         title=sweep.get("question") or folder.path.name,
         subtitle=subtitle(table),
     )
+    for stale in before - set(drawn):  # a grid that has since been split, or pages that are now one
+        stale.unlink()
+    return drawn
 
 
 def place_of(row: dict, axes: list[str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from llm_dit.study.cell import Outcome
 from llm_dit.study.definition import Study, load_study
 from llm_dit.study.expand import expand, fold_seeds, sweep_name
 from llm_dit.study.store import SweepFolder
-from llm_dit.study.track import track_summary
+from llm_dit.study.track import label_of, track_summary
 
 Launch = Callable[[list[list[str]]], Sequence[Any]]
 
@@ -166,7 +166,7 @@ def existing_sweep(config: Config) -> SweepFolder:
 
 def label(outcome: Outcome) -> str:
     """A cell as people say it."""
-    return ", ".join(f"{k}={v}" for k, v in outcome.labels.items()) or outcome.cell
+    return label_of(outcome.labels) or outcome.cell
 
 
 def last_lines(folder: SweepFolder, outcomes: list[Outcome], seconds: float, written: list[Path]) -> str:

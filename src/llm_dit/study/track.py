@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from llm_dit.trackers.replay import CellRecord, Replayed, replay
 class CellTracking:
     """Tells the tracker of one cell, from its first new picture on; a cell that draws nothing is not told again."""
 
-    def __init__(self, tracker: Tracker, sweep: str, cell: CellFolder, config: Config):
+    def __init__(self, tracker: Tracker, sweep: str, cell: CellFolder, config: Config, labels: dict[str, str]):
         self.tracker, self.sweep, self.cell, self.config = tracker, sweep, cell, config
+        self.label = label_of(labels)
         self.started = False
 
     def picture(self, record: dict[str, Any], path: Path) -> None:
@@ -32,7 +34,7 @@ class CellTracking:
 
     def start(self) -> None:
         self.started = True
-        self.tracker.start_cell(self.sweep, self.cell.id, flat_config(self.config), tags=())
+        self.tracker.start_cell(self.sweep, self.cell.id, flat_config(self.config), label=self.label)
 
     def finish(self, status: str) -> None:
         """The cell has ended; a failure is told even when no picture came of it."""
@@ -40,6 +42,11 @@ class CellTracking:
             self.start()
         if self.started:
             self.tracker.finish_cell(status)
+
+
+def label_of(axes: dict[str, str]) -> str:
+    """A cell as a tracker names it."""
+    return ", ".join(f"{key}={value}" for key, value in axes.items())
 
 
 def flat_config(config: Config) -> dict[str, Any]:
@@ -71,9 +78,15 @@ def arms_table(folder: SweepFolder) -> list[dict[str, Any]]:
     return rows
 
 
+@cache
+def process_tracker(name: str, folder: Path, project: str) -> Tracker:
+    """The process's tracker of a sweep: one that was switched off by an error stays off for all that follows."""
+    return make_tracker(name, folder, project)
+
+
 def track_summary(config: Config, folder: SweepFolder, grids: Sequence[Path]) -> str:
     """Log the sweep's summary run. Returns where the runs are, for a person; empty without a tracker."""
-    tracker = make_tracker(config.tracker.name, folder.path, config.tracker.project)
+    tracker = process_tracker(config.tracker.name, folder.path, config.tracker.project)
     tracker.summary(folder.path.name, grids, arms_table(folder))
     tracker.close()
     return tracker.where()
@@ -89,7 +102,7 @@ def sync(config: Config, folder: SweepFolder, grids: Sequence[Path]) -> tuple[Re
         if records:
             settings = flat_config(check(records[0]["config"]))
             images = [(cell.path / r["path"], caption(r), numbers(r)) for r in records]
-            cells.append(CellRecord(cell.id, settings, cell.status, images))
+            cells.append(CellRecord(cell.id, settings, cell.status, images, label=label_of(records[0]["axes"])))
     tracker = make_tracker(config.tracker.name, folder.path, config.tracker.project)
     done = replay(cells, tracker, folder.path.name, grids, arms_table(folder))
     return done, tracker.where()
