@@ -81,7 +81,7 @@ def main() -> None:
     show("drawn, known phrasings", accuracy(judge, known, labels), seconds)
     new, seconds = draw(held_out_prompts(args.count, new_phrasing=True))
     show("drawn, phrasing never trained on", accuracy(judge, new, labels), seconds)
-    save_grid(known[:: max(1, len(known) // 96)][:96], 12, "evaluation.png")
+    save_grid(known[torch.linspace(0, len(known) - 1, min(96, len(known))).long()], 12, "evaluation.png")
 
 
 if __name__ == "__main__":
