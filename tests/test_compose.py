@@ -121,7 +121,7 @@ def test_in_a_sweep_commas_part_values():
         (["a", "b"], "two prompts: 'a' and 'b'"),
         (["a", "prompt_file=b.txt"], "two prompts: prompt_file and prompt.text"),
         (["seed=9223372036854775807", "num_images=2"], "runs past the largest seed"),
-        (["output.name=a/b"], "not a plain file name"),
+        (["output.name=a/b"], "not a plain name"),
         (["E=mc2"], "unknown key 'E'"),
     ],
 )

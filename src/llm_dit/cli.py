@@ -50,7 +50,7 @@ def run_hydra(arguments: list[str]) -> int:
     except LabError:
         raise
     except HYDRA_ERRORS as error:
-        if type(error) is ValueError and not raised_by_hydra(error):
+        if isinstance(error, ValueError) and not raised_by_hydra(error):
             raise
         raise explain(error) from error
     return 0
@@ -66,9 +66,13 @@ def job(composed) -> dict | None:
 
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
-        from llm_dit.study.job import cell_job
+        from llm_dit.study.job import cell_job, refused_job
 
-        return cell_job(check(composed), hydra_config)
+        try:
+            config = check(composed)
+        except LabError as error:  # this cell's settings contradict each other; the others go on
+            return refused_job(error, hydra_config)
+        return cell_job(config, hydra_config)
     try:
         from llm_dit.tasks import run_task
 
@@ -97,12 +101,9 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     overrides = [f"sweep.file={o[6:]}" if o.startswith("sweep=") else o for o in parsed.overrides]
     study = overrides != parsed.overrides
     # A set of prompts is a sweep of one cell even when nothing else varies.
-    other_task = any(o.startswith("task=") and o != "task=render" for o in overrides)
-    if (
-        not parsed.multirun
-        and not other_task
-        and any(o.startswith(("sweep.file=", "prompts=", "prompts.")) for o in overrides)
-    ):
+    other_task = parsed.cfg or any(o.startswith("task=") and o != "task=render" for o in overrides)
+    chosen = any(o.startswith(("sweep.file=", "prompts=", "prompts.")) and o != "prompts=none" for o in overrides)
+    if chosen and not parsed.multirun and not other_task:
         flags.append("--multirun")
     prepared = prepare_overrides([*overrides, *verbatim], sweep=study or parsed.multirun)
     if any(o.startswith("hydra/sweeper=") and o != "hydra/sweeper=study" for o in prepared):

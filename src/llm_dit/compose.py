@@ -52,6 +52,11 @@ def compose(overrides: Sequence[str] = (), *, prompt: str | None = None, config_
     overrides: 'key=value' strings; a string without '=' is the prompt. prompt: the prompt as it is, with no
     quoting rules. config_dir: a folder of config groups other than the shipped one. Raises ConfigError.
     """
+    listed = isinstance(overrides, Sequence) and not isinstance(overrides, str)
+    if not listed or not all(isinstance(o, str) for o in overrides):
+        raise ConfigError("compose takes a list of strings such as ['seed=1', 'model=tiny'].")
+    if prompt is not None and not isinstance(prompt, str):
+        raise ConfigError(f"prompt={_short(prompt)}: must be text.")
     overrides = prepare_overrides([*overrides, *([] if prompt is None else ["--", prompt])])
     # Hydra keeps one global instance; an application around us may be using it.
     with _LOCK:
@@ -268,9 +273,16 @@ def _check_combinations(config: Config) -> None:
     model = config.model
     if model.revision is not None and (":" in model.path or Path(model.path).expanduser().is_dir()):
         raise ConfigError(f"model.revision={model.revision}: only a hub id has one; model.path={model.path} is none.")
-    name = config.output.name
-    if name is not None and (not name.strip(". ") or re.search(r'[/\\\x00-\x1f:*?"<>|]', name) or len(name) > 150):
-        raise ConfigError(f"output.name={_short(name)}: not a plain file name of at most 150 characters.")
+    _check_name("output.name", config.output.name)
+    _check_name("sweep.name", config.sweep.name)
+
+
+def _check_name(key: str, name: str | None) -> None:
+    """Refuse what is no plain file or folder name on every system."""
+    if name is None:
+        return
+    if not name.strip(". ") or re.search(r'[/\\\x00-\x1f:*?"<>|]', name) or len(name.encode()) > 200:
+        raise ConfigError(f"{key}={_short(name)}: not a plain name of at most 200 bytes.")
 
 
 def explain(error: Exception) -> ConfigError:
@@ -307,7 +319,7 @@ def explain(error: Exception) -> ConfigError:
     twice = re.search(r"(\S+) appears more than once in the final defaults list", text)
     if twice:
         return ConfigError(f"+{twice[1]}=...: the group {twice[1]} is there already; leave the plus sign out.")
-    if re.search("mismatched input|no viable alternative|extraneous input|token recognition", text):
+    if re.search("mismatched input|no viable alternative|extraneous input|token recognition|LexerNoViable", text):
         return ConfigError(
             "cannot read a value. Quote it for Hydra as 'key=\"value\"', or give the prompt as a bare argument."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def read_prompt(config: Config) -> str:
         return config.prompt.text
     if config.prompt_file is None:
         raise PromptError('no prompt: give it in quotes, as in run.py "a red apple", or as prompt_file=PATH.')
-    path = Path(config.prompt_file).expanduser()
+    path = Path(expanduser(config.prompt_file))
     try:
         size = path.stat().st_size
         if size > 4 * MAX_PROMPT_CHARACTERS:

@@ -6,7 +6,6 @@ sigmas, what it cost. It is written into the PNG and, the same, into a JSON file
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -14,6 +13,7 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def identity(config: Config) -> str:
 def file_sha256(path: str | Path) -> str:
     """Hash of a file's bytes. Raises ImageError when it cannot be read."""
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        return hashlib.sha256(Path(expanduser(path)).read_bytes()).hexdigest()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
@@ -69,7 +69,7 @@ def read_picture(path: str | Path) -> Image.Image:
     """A picture file as RGB, upright (EXIF) and with transparency laid on white. Raises ImageError."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    path = Path(path).expanduser()
+    path = Path(expanduser(path))
     try:
         with Image.open(path) as file:
             if file.width * file.height > MAX_INPUT_PIXELS:
@@ -110,7 +110,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """The record inside a PNG made here. Raises ImageError when there is none or it is of another version."""
     from PIL import Image
 
-    path = Path(path).expanduser()
+    path = Path(expanduser(path))
     try:
         with Image.open(path) as file:
             text = getattr(file, "text", {}).get(PNG_KEY)
@@ -132,22 +132,17 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 
 def check_writable(folder: str | Path) -> Path:
-    """The output folder, after proving that a file can be written there; leaves nothing behind.
+    """The output folder, after proving that a file can be written where it is or will be made; leaves nothing behind.
 
     Raises OutputError, before minutes are spent on a picture that could not be saved.
     """
-    folder = Path(folder).expanduser()
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    folder = Path(expanduser(folder))
+    place = next((p for p in (folder, *folder.parents) if os.path.exists(p)), Path("."))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
         raise OutputError(f"output.dir={folder}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        for made in missing:
-            with contextlib.suppress(OSError):
-                made.rmdir()
     return folder
 
 
@@ -195,8 +190,10 @@ def write_whole(files: dict[Path, bytes]) -> None:
         for temporary, target in staged:
             os.chmod(temporary, 0o666 & ~umask)
             os.replace(temporary, target)
-    except OSError as error:
+    except BaseException as error:
         for temporary, _ in staged:
             Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):  # Ctrl-C, for instance
+            raise
         where = error.filename or next(iter(files))
         raise OutputError(f"{Path(where).parent}: cannot be written ({error.strerror or error}).") from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from llm_dit.clock import Clock
@@ -193,12 +194,22 @@ def picture_size(config: Config, start: Image.Image | None) -> tuple[int, int]:
     return height, width
 
 
-def set_threads(threads: int | None) -> None:
-    """torch's CPU threads for the process, when asked for."""
-    if threads is not None:
-        import torch
+@cache
+def own_threads() -> int:
+    """How many threads torch chose by itself."""
+    import torch
 
-        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def set_threads(threads: int | None) -> None:
+    """torch's CPU threads for the process; None puts back what torch chose, after a run that asked for some."""
+    import torch
+
+    own = own_threads()  # before the first change
+    wanted = own if threads is None else threads
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
 
 
 @contextmanager

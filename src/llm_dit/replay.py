@@ -43,9 +43,8 @@ def compare_with_original(config: Config, record: dict[str, Any]) -> str:
     before = read_record(str(config.from_image))
     if record["pixels_sha256"] == before["pixels_sha256"]:
         return "the same pixels as the original"
-    different = [k for k in ("device", "dtype", "model_fingerprint", "versions") if before[k] != record[k]]
-    if before["seed"] != record["seed"]:
-        different.append("seed")
+    facts = ("device", "dtype", "model_fingerprint", "versions", "init_image_sha256", "seed")
+    different = [k for k in facts if before[k] != record[k]]
     old, new = before["config"], record["config"]
     different += [k for k in new if k not in BOOKKEEPING and new[k] != old.get(k)]
     return f"not the same pixels as the original; different: {', '.join(different) or 'nothing that is recorded'}"

@@ -52,7 +52,7 @@ def test_a_sweep_becomes_pictures_a_table_and_grids(sweep, prompt_file):
         assert record["axes"]["encoder_layer.index"] == str(record["config"]["encoder_layer"]["index"])
     assert list((folder.path / "grids").glob("*.png"))
     described = folder.read()
-    assert (described["axes"], described["cells"]) == (["encoder_layer.index", "sampler.steps"], 4)
+    assert (described["axes"], len(described["cells"])) == (["encoder_layer.index", "sampler.steps"], 4)
 
 
 def test_the_same_command_again_draws_nothing_and_more_seeds_draw_only_themselves(sweep):
@@ -168,6 +168,8 @@ def test_a_sweeps_picture_is_drawn_again_from_itself(sweep, run_main, prompt_fil
         ("task=preview", "cannot be swept"),
         ("from_image=a.png", "cannot be swept"),
         ("output.name=a", "a sweep goes to sweep.dir"),
+        ("output.name=a,b", "output.name cannot be swept"),
+        ("sweep.name=a,b", "sweep.name cannot be swept"),
         ("prompts=starter", "a prompt and a set of prompts are both given"),
     ],
 )

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import TilingConfig
+from llm_dit.errors import RenderError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ def _tiling(vae: Any, tiling: TilingConfig) -> Iterator[None]:
 
 
 def decode(vae: Any, latents: torch.Tensor, tiling: TilingConfig) -> np.ndarray:
-    """Latents [16, h, w] to pixels uint8 [8h, 8w, 3]. Not finite values stay visible: see render.check_pixels."""
+    """Latents [16, h, w] to pixels uint8 [8h, 8w, 3]. Raises RenderError when a value is not finite."""
     import torch
 
     weight = next(vae.parameters())
@@ -45,6 +46,8 @@ def decode(vae: Any, latents: torch.Tensor, tiling: TilingConfig) -> np.ndarray:
         z = latents.to(weight.device, weight.dtype).unsqueeze(0)
         z = z / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         pixels = vae.decode(z, return_dict=False)[0][0].float().cpu()
+    if not torch.isfinite(pixels).all():
+        raise RenderError(f"the decoded picture is not finite: the VAE broke down in {weight.dtype}. Try float32.")
     pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0)
     return (pixels.numpy() * 255).round().astype("uint8")
 

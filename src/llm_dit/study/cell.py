@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass, replace
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def prompts_of(config: Config) -> list[Prompt]:
     p = config.prompts
     if p.set is None:
         text = settle_prompt(config).prompt.text or ""
-        return [Prompt("prompt", "", text, [], "", "")]
+        return [Prompt("prompt", "", text, (), "", "")]
     return load_prompts(p.set, ids=p.ids, categories=p.categories, difficulties=p.difficulties, count=p.count)
 
 
@@ -91,21 +91,21 @@ def run_cell(
     """
     begin = time.time()
     outcome = Outcome(folder.id, "complete", labels=labels)
-    with folder.lock() as mine:
-        if not mine:
-            outcome.status = "left to another process"
-            return outcome
-        try:
-            _draw_missing(config, folder, labels, outcome, on_picture)
-        except Exception as error:
-            outcome.status = "failed"
-            outcome.error = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-            # The disk may be what failed; then the outcome alone tells it.
-            with contextlib.suppress(LabError, OSError):
-                folder.remove("cell.json")
-                what = {"error": outcome.error, "traceback": traceback.format_exc(), "labels": labels}
-                folder.write("failed.json", what)
-        outcome.seconds = round(time.time() - begin, 3)
+    try:
+        with folder.lock() as mine:
+            if mine:
+                _draw_missing(config, folder, labels, outcome, on_picture)
+            else:
+                outcome.status = "left to another process"
+    except Exception as error:
+        outcome.status = "failed"
+        outcome.error = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        # The disk may be what failed; then the outcome alone tells it.
+        with contextlib.suppress(LabError, OSError):
+            folder.remove("cell.json")
+            what = {"error": outcome.error, "traceback": traceback.format_exc(), "labels": labels}
+            folder.write("failed.json", what)
+    outcome.seconds = round(time.time() - begin, 3)
     return outcome
 
 
@@ -124,6 +124,7 @@ def _draw_missing(
     outcome.kept = len(kept)
     if len(kept) == len(wanted) and folder.status == "complete":
         return
+    folder.remove("cell.json")  # its presence means that nothing is missing
     have = {(r["prompt_id"], r["seed"]) for r in kept}
     fingerprint = kept[0]["model_fingerprint"] if kept else None
 
@@ -167,18 +168,16 @@ def _draw_missing(
 
 def describe_in_sweep(picture: Picture, prompt: Prompt, folder: CellFolder, labels: dict[str, str]) -> dict[str, Any]:
     """The picture's record with its place in the sweep. path is relative to the cell's folder."""
-    plain = re.fullmatch(r"[\w-]{1,80}", prompt.id)
-    name = prompt.id if plain else hashlib.sha256(prompt.id.encode()).hexdigest()[:16]
     return picture.record | {
         "cell": folder.id,
         "axes": labels,
         "prompt_id": prompt.id,
         "category": prompt.category,
         "prompt": prompt.prompt,
-        "path": f"images/{name}_s{picture.record['seed']}.png",
+        "path": f"images/{prompt.id}_s{picture.record['seed']}.png",
     }
 
 
 def open_cell(config: Config) -> CellFolder:
     """The folder of a config's cell in its sweep."""
-    return SweepFolder(Path(config.sweep.dir).expanduser() / str(config.sweep.name)).cell(cell_id(config))
+    return SweepFolder(Path(expanduser(config.sweep.dir)) / str(config.sweep.name)).cell(cell_id(config))

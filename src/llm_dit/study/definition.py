@@ -15,6 +15,7 @@ Nothing here runs anything; expand.py makes cells of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from os.path import expanduser, isfile
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def load_study(name: str) -> Study:
     """A shipped study by name, or any .yaml file by path. Raises ConfigError that names the place."""
     import yaml
 
-    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else sweeps_dir() / f"{name}.yaml"
-    if not path.is_file():
+    path = Path(expanduser(name)) if name.endswith((".yaml", ".yml")) else sweeps_dir() / f"{name}.yaml"
+    if not isfile(path):
         known = [p.stem for p in sweeps_dir().glob("*.yaml")]
         raise ConfigError(f"sweep={name}: no such study. {nearest(name, known)}")
     try:
@@ -70,6 +71,15 @@ def parse_study(name: str, values: Any, where: str) -> Study:
     for key in values:
         if key not in known:
             raise ConfigError(f"{where}: unknown key '{key}'. {nearest(str(key), known)}")
+    for key, value in values.items():
+        kind = {"question": str, "axes": dict, "baseline": dict}.get(key, list)
+        if not isinstance(value, kind):
+            said = {str: "text", dict: "keys and values", list: "a list"}[kind]
+            raise ConfigError(f"{where}: '{key}' must be {said}.")
+        if key in ("zip", "cells") and not all(isinstance(item, dict) for item in value):
+            raise ConfigError(f"{where}: every item of '{key}' must be keys and values.")
+        if key == "settings" and not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{where}: every item of 'settings' must be text such as model=nano.")
     study = Study(name, **values)
     for key, column in [*study.axes.items(), *(item for z in study.zip for item in z.items())]:
         if not isinstance(column, list) or not column:
@@ -78,6 +88,9 @@ def parse_study(name: str, values: Any, where: str) -> Study:
         if len({len(column) for column in group.values()}) > 1:
             sizes = ", ".join(f"{key}: {len(column)}" for key, column in group.items())
             raise ConfigError(f"{where}: axes that are zipped need equally many values ({sizes}).")
+    for key in study.baseline:
+        if key not in study.keys:
+            raise ConfigError(f"{where}: the baseline's '{key}' is not swept. {nearest(key, study.keys)}")
     if not study.keys:
         raise ConfigError(f"{where}: nothing is swept; give axes, zip or cells.")
     return study

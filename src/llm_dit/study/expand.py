@@ -59,7 +59,8 @@ def grammar(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        return value if re.fullmatch(r"[\w./:-]+", value) else quote(value)
+        plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", value)
+        return value if plain and value not in ("null", "true", "false", "nan", "inf") else quote(value)
     raise ConfigError(f"{value!r} cannot be the value of a cell: only numbers, texts, true, false, null and lists.")
 
 
@@ -75,8 +76,9 @@ def sweep_name(study_name: str | None, fixed: dict[str, str], swept: dict[str, l
     """A study's name, or one made of the axes and a hash of all that was asked for, so that a command finds its own."""
     if study_name:
         return study_name
-    text = repr(
-        sorted((k, v) for k, v in (fixed | swept).items() if not k.startswith(("hardware", "tracker", "sweep.")))
-    )
+    # How many pictures, how and where they are drawn does not make another sweep: it continues the same cells.
+    aside = ("hardware", "tracker", "sweep.", "seed", "num_images", "dry_run", "resume", "task", "output")
+    aside += ("prompts.ids", "prompts.categories", "prompts.difficulties", "prompts.count")
+    text = repr(sorted((k, v) for k, v in (fixed | swept).items() if not k.startswith(aside)))
     axes = "-".join(re.sub(r"\W+", "_", key.split(".")[-1] if key.count(".") == 1 else key) for key in swept) or "cell"
     return f"{axes[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

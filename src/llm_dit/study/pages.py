@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from llm_dit.study.grid import Tile, choose_layout, draw_grids
 from llm_dit.study.store import SweepFolder
-from llm_dit.study.table import rows
 
 
 def write_grids(folder: SweepFolder) -> list[Path]:
     """Draw the sweep's grids into grids/; returns their paths, none when no picture is there yet."""
-    table = rows(folder)
-    if not table:
-        return []
     sweep = folder.read()
-    axes = [key for key in sweep.get("axes", []) if key in table[0]]
-    tiles = [Tile(folder.path / row["path"], place_of(row, axes), f"{row['nfe']} forwards") for row in table]
+    tiles = tiles_of(folder, sweep.get("cells", []))
+    if not tiles:
+        return []
     labels = {axis: list(dict.fromkeys(t.place[axis] for t in tiles)) for axis in tiles[0].place}
     row_axes, column_axes = choose_layout(labels)
     grids = folder.path / "grids"
@@ -28,19 +26,51 @@ def write_grids(folder: SweepFolder) -> list[Path]:
         folder=grids,
         name="grid",
         title=sweep.get("question") or folder.path.name,
-        subtitle=subtitle(table),
+        subtitle=f"{len(tiles)} pictures",
     )
     for stale in before - set(drawn):  # a grid that has since been split, or pages that are now one
-        stale.unlink()
+        stale.unlink(missing_ok=True)
     return drawn
 
 
-def place_of(row: dict, axes: list[str]) -> dict[str, str]:
+def tiles_of(folder: SweepFolder, asked: list[dict[str, str]]) -> list[Tile]:
+    """A tile for every picture, in the order the values were asked for, and one for what a failed cell lacks.
+
+    Pictures that share all their labels (one folder used for two commands, two prompts of one text) get the
+    cell and the prompt's id as labels too, so that none hides another.
+    """
+    cells = [(cell, cell.records()) for cell in folder.cells()]
+    pictures = [(cell, record) for cell, records in cells for record in records]
+    axes = list(dict.fromkeys(axis for _, record in pictures for axis in record["axes"]))
+    order = {axis: list(dict.fromkeys(cell[axis] for cell in asked if axis in cell)) for axis in axes}
+    pictures.sort(key=lambda pair: [position(order[a], pair[1]["axes"].get(a, "")) for a in axes])
+    places = [place_of(record, axes) for _, record in pictures]
+    if len({tuple(p.values()) for p in places}) < len(places):
+        for (cell, record), place in zip(pictures, places, strict=True):
+            place.update({"cell": cell.id, "prompt id": record["prompt_id"]})
+    tiles = [
+        Tile(cell.path / record["path"], place, f"{record['nfe']} forwards")
+        for (cell, record), place in zip(pictures, places, strict=True)
+    ]
+    wanted = list(dict.fromkeys((r["prompt"], str(r["seed"]), r["prompt_id"]) for _, r in pictures))
+    for cell, records in cells:
+        failure = cell.read("failed.json") if cell.status == "failed" else None
+        if failure and not records:
+            for prompt, seed, prompt_id in wanted:
+                place = place_of({"axes": failure["labels"], "prompt": prompt, "seed": seed}, axes)
+                if tiles and "cell" in tiles[0].place:
+                    place.update({"cell": cell.id, "prompt id": prompt_id})
+                tiles.append(Tile(None, place, reason="failed"))
+    return tiles
+
+
+def place_of(record: dict[str, Any], axes: list[str]) -> dict[str, str]:
     """A picture's labels: the swept keys, its prompt, its seed."""
-    return {axis: str(row.get(axis, "")) for axis in axes} | {"prompt": row["prompt"], "seed": str(row["seed"])}
+    swept = {axis: str(record["axes"].get(axis, "")) for axis in axes}
+    # The group `prompt` can be swept too; its options are then told apart from the prompts themselves.
+    return swept | {"prompt" if "prompt" not in axes else "the prompt": record["prompt"], "seed": str(record["seed"])}
 
 
-def subtitle(table: list[dict]) -> str:
-    """What all pictures share."""
-    models = ", ".join(dict.fromkeys(row["model"] for row in table))
-    return f"{models}, {len(table)} pictures"
+def position(values: list[str], label: str) -> int:
+    """Where a label stands among the values asked for; labels of an earlier command come last."""
+    return values.index(label) if label in values else len(values)

@@ -6,13 +6,13 @@ import statistics
 
 from llm_dit.compose import seeds_of
 from llm_dit.config import Config
-from llm_dit.study.cell import axis_labels, cell_id, prompts_of
+from llm_dit.study.cell import cell_id, prompts_of
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.table import row_of
 
 
-def print_plan(folder: SweepFolder, configs: list[Config]) -> None:
-    """One line a cell, then the totals."""
+def print_plan(folder: SweepFolder, labels: list[dict[str, str]], configs: list[Config]) -> None:
+    """One line a cell, then the totals. labels: the swept keys' values of each cell."""
     left = 0
     forwards: list[tuple[int, float]] = []
     for number, config in enumerate(configs):
@@ -23,12 +23,12 @@ def print_plan(folder: SweepFolder, configs: list[Config]) -> None:
         missing = len(wanted - have)
         left += missing
         forwards.append((missing, forwards_of(config)))
-        labels = ", ".join(f"{k}={v}" for k, v in axis_labels(config, {}).items())
-        print(f"cell {number + 1} {cell.id} {labels}: {missing} of {len(wanted)} pictures to draw")
+        said = ", ".join(f"{k}={v}" for k, v in labels[number].items())
+        print(f"cell {number + 1} {cell.id} {said}: {missing} of {len(wanted)} pictures to draw")
     per_forward = seconds_per_forward(folder, configs[0])
     print(f"{folder.path}: {len(configs)} cells, {left} pictures to draw")
     if per_forward is None:
-        print("time: unknown, since this sweep has drawn nothing yet; draw one cell and ask again")
+        print("time: unknown, since nothing of this model and size was drawn here yet; draw one cell and ask again")
     else:
         seconds = sum(n * f * per_forward for n, f in forwards)
         print(f"time: about {seconds / 60:.1f} minutes at the {per_forward:.3f} s a forward seen so far")
@@ -43,14 +43,22 @@ def forwards_of(config: Config) -> float:
 
 
 def seconds_per_forward(folder: SweepFolder, config: Config) -> float | None:
-    """Median over the sweep's pictures of all seconds but loading, per forward; None when there are none."""
-    seen = [
-        row_of(cell, r)["seconds"] / r["nfe"]
-        for cell in folder.cells()
-        for r in cell.records()
-        if r["config"]["model"]["path"] == config.model.path
-    ]
-    return statistics.median(seen) if seen else None
+    """Median of all seconds but loading, per forward: in this sweep, else in the newest one of its model and size.
+
+    None when no picture of that kind was ever drawn here.
+    """
+    size = (config.width or config.default_size) * (config.height or config.default_size)
+    others = sorted(folder.path.parent.glob("*/sweep.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for path in (folder.path, *(p.parent for p in others)):
+        seen = [
+            row_of(cell, r)["seconds"] / r["nfe"]
+            for cell in SweepFolder(path).cells()
+            for r in cell.records()
+            if r["config"]["model"]["path"] == config.model.path and r["width"] * r["height"] == size
+        ]
+        if seen:
+            return statistics.median(seen)
+    return None
 
 
 def memory_lines(configs: list[Config]) -> list[str]:

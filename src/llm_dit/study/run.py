@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ from llm_dit.compose import check, compose, prepare_overrides, quote
 from llm_dit.config import Config, OutputConfig
 from llm_dit.errors import ConfigError, LabError, nearest
 from llm_dit.picture import check_writable
-from llm_dit.study.cell import Outcome
+from llm_dit.study.cell import Outcome, prompts_of
 from llm_dit.study.definition import Study, load_study
-from llm_dit.study.expand import expand, fold_seeds, sweep_name
+from llm_dit.study.expand import expand, fold_seeds, grammar, sweep_name
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.track import label_of, track_summary
 
+SEEDS = {"seed", "seeds", "num_images"}
 Launch = Callable[[list[list[str]]], Sequence[Any]]
 
 
@@ -38,79 +41,110 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
 
     Raises ConfigError for a study or an axis that is wrong before anything is written, CellsFailedError at the end.
     """
-    config = check(master_without_hydra(master))
-    refuse_single_settings(config)
-    study = load_study(config.sweep.file) if config.sweep.file else Study("")
-    fixed, swept = read_overrides(parser, [*prepare_overrides(study.settings), *arguments])
+    master_config = check(master_without_hydra(master))
+    study = load_study(master_config.sweep.file) if master_config.sweep.file else Study("")
+    fixed, swept = read_overrides(parser, prepare_overrides(study.settings), arguments)
+    if "seed" in study.axes and not SEEDS & (fixed.keys() | swept.keys()):
+        swept["seed"] = [grammar(seed) for seed in study.axes["seed"]]
+    study = replace(study, axes={k: v for k, v in study.axes.items() if k != "seed"})
     fold_seeds(swept, fixed)
     cells = expand(study, fixed, swept)
     keys = [k for k in dict.fromkeys([*swept, *study.keys]) if k not in fixed]
-    name = config.sweep.name or sweep_name(study.name, fixed, swept)
-    root = Path(config.sweep.dir).expanduser()
-    if not config.resume:
+    refuse_single_settings(keys)
+    jobs = [[f"{k}={v}" for k, v in cell.items() if k not in ("sweep.name", "sweep.axes")] for cell in cells]
+    first = compose_job([f"{k}={v}" for k, v in cells[0].items()])
+    check_axes(cells, keys)
+    if first.output != OutputConfig():
+        raise ConfigError("output.* is for single pictures; a sweep goes to sweep.dir under sweep.name.")
+    prompts_of(first)  # no prompt, no such set: told before anything is written
+    name = first.sweep.name or sweep_name(study.name, fixed, swept)
+    root = Path(expanduser(first.sweep.dir))
+    if not first.resume:
         name = unused_name(root, name)
-    common = [f"sweep.name={quote(name)}", "sweep.axes=[" + ",".join(keys) + "]"]
-    jobs = [[f"{k}={v}" for k, v in cell.items() if k != "sweep.name"] + common for cell in cells]
-    # The first cell stands for all in what can be wrong with settings; the rest is told cell by cell.
-    first = compose_job(jobs[0])
     folder = SweepFolder(root / name)
-    if config.dry_run:
+    jobs = [[*job, f"sweep.name={quote(name)}", "sweep.axes=[" + ",".join(keys) + "]"] for job in jobs]
+    labels = [{k: cell[k] for k in keys if k in cell} for cell in cells]
+    if first.dry_run:
         from llm_dit.study.plan import print_plan
 
-        print_plan(folder, [compose_job(job) for job in jobs])
+        print_plan(folder, labels, [compose_job(job) for job in jobs])
         return []
     check_writable(folder.path)
-    folder.write(describe_sweep(study, name, keys, arguments, len(jobs)))
+    folder.write(describe_sweep(study, name, keys, arguments, labels))
     from llm_dit.study.progress import SweepProgress
 
     begin = time.time()
-    with SweepProgress(folder, first, jobs):
+    with SweepProgress(folder, compose_job(jobs[0]), jobs):
         returns = launch(jobs)
     outcomes = [Outcome(**r.return_value) for r in returns]
+    print(last_lines(folder, outcomes, time.time() - begin))
     written = finish_sweep(folder)
-    print(last_lines(folder, outcomes, time.time() - begin, written))
+    print(*written, sep="\n")
     if any(o.drawn for o in outcomes):
         shown = track_summary(first, folder, [p for p in written if p.suffix == ".png"])
         print(shown, end="\n" if shown else "")
     failed = [o for o in outcomes if o.status == "failed"]
     if failed:
+        where = f" (traceback in {folder.cell(failed[0].cell).path / 'failed.json'})" if failed[0].cell else ""
         raise CellsFailedError(
-            f"{len(failed)} of {len(outcomes)} cells failed; the first, {label(failed[0])}: {failed[0].error} "
-            f"(traceback in {folder.cell(failed[0].cell).path / 'failed.json'})"
+            f"{len(failed)} of {len(outcomes)} cells failed; the first, {label(failed[0])}: {failed[0].error}{where}"
         )
     return outcomes
 
 
-def refuse_single_settings(config: Config) -> None:
-    """What belongs to a single picture would reach nothing in a sweep. Raises ConfigError."""
-    if config.task != "render":
-        raise ConfigError(f"task={config.task} cannot be swept; leave -m out.")
-    if config.from_image:
-        raise ConfigError("from_image draws one picture again and cannot be swept; leave -m out.")
-    if config.output != OutputConfig():
-        raise ConfigError("output.* is for single pictures; a sweep goes to sweep.dir under sweep.name.")
+def refuse_single_settings(keys: list[str]) -> None:
+    """What belongs to a run or to a single picture would reach nothing as an axis. Raises ConfigError."""
+    for key in keys:
+        if key in ("task", "from_image", "resume", "dry_run") or key.startswith(("output", "sweep", "tracker")):
+            raise ConfigError(f"{key} cannot be swept: it belongs to the run, not to a cell.")
+
+
+def check_axes(cells: list[dict[str, str]], keys: list[str]) -> None:
+    """Compose every value of every axis once: a wrong one is told before anything is drawn. Raises ConfigError."""
+    seen = {(key, cells[0].get(key)) for key in keys}
+    for cell in cells[1:]:
+        new = {(key, cell.get(key)) for key in keys} - seen
+        if new:
+            compose_job([f"{k}={v}" for k, v in cell.items()])
+            seen |= new
 
 
 def master_without_hydra(master: DictConfig) -> dict[str, Any]:
-    """The sweep's shared settings; swept keys are still at their defaults here."""
+    """The sweep's shared settings; swept keys are still at their defaults here. Refuses what is not a sweep."""
     from omegaconf import OmegaConf
 
     values = OmegaConf.to_container(master, resolve=False)
     values.pop("hydra", None)
+    if values["task"] != "render":
+        raise ConfigError(f"task={values['task']} cannot be swept; leave -m out.")
+    if values["from_image"]:
+        raise ConfigError("from_image draws one picture again and cannot be swept; leave -m out.")
     return values
 
 
-def read_overrides(parser: Any, arguments: list[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Hydra's overrides as fixed {key: value} and swept {key: values}; later ones win."""
+def read_overrides(
+    parser: Any, settings: list[str], arguments: list[str]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """A study's settings and the command line as fixed {key: value} and swept {key: values}; the command line wins.
+
+    Seeds in any of their three forms on the command line replace the study's.
+    """
     fixed: dict[str, str] = {}
     swept: dict[str, list[str]] = {}
-    for override in parser.parse_overrides(arguments):
-        key = override.get_key_element()
-        fixed.pop(key, None), swept.pop(key, None)
-        if override.is_sweep_override():
-            swept[key] = list(override.sweep_string_iterator())
-        else:
-            fixed[key] = override.get_value_element_as_str()
+    for source in (settings, arguments):
+        parsed = parser.parse_overrides(source)
+        keys = {o.get_key_element() for o in parsed}
+        for key in keys | (SEEDS if keys & SEEDS else set()):
+            fixed.pop(key, None)
+            swept.pop(key, None)
+        for override in parsed:
+            key = override.get_key_element()
+            if override.is_sweep_override():
+                swept[key] = list(override.sweep_string_iterator())
+                if not swept[key]:
+                    raise ConfigError(f"{key}: the axis has no values.")
+            else:
+                fixed[key] = override.get_value_element_as_str()
     return fixed, swept
 
 
@@ -127,8 +161,10 @@ def unused_name(root: Path, name: str) -> str:
     return free
 
 
-def describe_sweep(study: Study, name: str, axes: list[str], arguments: list[str], cells: int) -> dict[str, Any]:
-    """The content of sweep.json."""
+def describe_sweep(
+    study: Study, name: str, axes: list[str], arguments: list[str], cells: list[dict[str, str]]
+) -> dict[str, Any]:
+    """The content of sweep.json. cells: the swept keys' values of each cell, in the order asked for."""
     return {
         "sweep_version": 1,
         "name": name,
@@ -147,13 +183,17 @@ def finish_sweep(folder: SweepFolder) -> list[Path]:
     from llm_dit.study.pages import write_grids
     from llm_dit.study.table import write_table
 
-    table = write_table(folder)
-    return [*([table] if table else []), *write_grids(folder)]
+    try:
+        table = write_table(folder)
+        return [*([table] if table else []), *write_grids(folder)]
+    except LabError as error:  # the pictures are safe; task=grid tries again
+        print(f"warning: table or grids could not be written: {error}", file=sys.stderr)
+        return []
 
 
 def existing_sweep(config: Config) -> SweepFolder:
     """The folder of sweep.name. Raises ConfigError when there is none, with the nearest that is there."""
-    root = Path(config.sweep.dir).expanduser()
+    root = Path(expanduser(config.sweep.dir))
     there = [p.parent.name for p in root.glob("*/sweep.json")]
     if config.sweep.name is None:
         raise ConfigError(f"task={config.task} needs sweep.name=... {nearest('', there)}".strip())
@@ -169,18 +209,11 @@ def label(outcome: Outcome) -> str:
     return label_of(outcome.labels) or outcome.cell
 
 
-def last_lines(folder: SweepFolder, outcomes: list[Outcome], seconds: float, written: list[Path]) -> str:
+def last_lines(folder: SweepFolder, outcomes: list[Outcome], seconds: float) -> str:
     """What a sweep says at its end."""
     count = {s: sum(o.status == s for o in outcomes) for s in ("complete", "failed", "left to another process")}
     cells = ", ".join(f"{n} {status}" for status, n in count.items() if n or status == "complete")
     drawn, kept = sum(o.drawn for o in outcomes), sum(o.kept for o in outcomes)
     lines = [f"{folder.path}: {len(outcomes)} cells ({cells}), {drawn} pictures drawn in {seconds:.0f} s, {kept} kept"]
     lines += [f"failed: {label(o)}: {o.error}" for o in outcomes if o.status == "failed"]
-    return "\n".join([*lines, *map(str, written)])
-
-
-def report_cell(number: int, outcome: Outcome) -> None:
-    """One line for a cell that is done, from the process that drew it."""
-    what = outcome.error if outcome.status == "failed" else f"{outcome.drawn} drawn, {outcome.kept} kept"
-    print(f"cell {number + 1} {outcome.status}: {label(outcome)}: {what}, {outcome.seconds:.1f} s", flush=True)
-    sys.stdout.flush()
+    return "\n".join(lines)

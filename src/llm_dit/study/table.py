@@ -21,10 +21,9 @@ def row_of(cell: CellFolder, record: dict[str, Any]) -> dict[str, Any]:
     seconds is the sum of its stages but loading, which a picture pays or not by its place in the sweep.
     """
     r = record
-    return {
+    row = {
         "cell": cell.id,
         "cell_status": cell.status,
-        **r["axes"],
         "prompt_id": r["prompt_id"],
         "category": r["category"],
         "prompt": r["prompt"],
@@ -46,6 +45,8 @@ def row_of(cell: CellFolder, record: dict[str, Any]) -> dict[str, Any]:
         "pixels_sha256": r["pixels_sha256"],
         "path": str(Path("cells") / cell.id / r["path"]),
     }
+    # A swept key that names a column already (width, the group prompt) stands beside it as axis_KEY.
+    return {f"axis_{k}" if k in row else k: v for k, v in r["axes"].items()} | row
 
 
 def write_table(folder: SweepFolder) -> Path | None:

@@ -100,7 +100,8 @@ def sync(config: Config, folder: SweepFolder, grids: Sequence[Path]) -> tuple[Re
     for cell in folder.cells():
         records = cell.records()
         if records:
-            settings = flat_config(check(records[0]["config"]))
+            summary = cell.read("cell.json") or records[0]
+            settings = flat_config(check(summary["config"]))
             images = [(cell.path / r["path"], caption(r), numbers(r)) for r in records]
             cells.append(CellRecord(cell.id, settings, cell.status, images, label=label_of(records[0]["axes"])))
     tracker = make_tracker(config.tracker.name, folder.path, config.tracker.project)

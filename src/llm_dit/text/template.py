@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from os.path import expanduser, isfile
 from pathlib import Path
 
 from llm_dit.errors import PromptError, nearest
@@ -45,11 +46,15 @@ def list_templates() -> list[Template]:
 
 def load_template(name: str) -> Template:
     """A shipped template by name, or any .md file by path. Raises PromptError."""
-    path = Path(name).expanduser() if name.endswith(".md") else templates_dir() / f"{name}.md"
-    if not path.is_file():
+    path = Path(expanduser(name)) if name.endswith(".md") else templates_dir() / f"{name}.md"
+    if not isfile(path):
         known = [p.stem for p in templates_dir().glob("*.md")]
         raise PromptError(f"prompt.template={name}: no such template. {nearest(name, known)}")
-    return parse_template(path.stem, path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path}: not UTF-8 text (byte {error.start}).") from error
+    return parse_template(path.stem, text, str(path))
 
 
 def parse_template(name: str, text: str, where: str) -> Template:
