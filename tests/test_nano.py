@@ -68,4 +68,4 @@ def test_it_equals_diffusers_pipeline():
 
 
 def test_the_weights_are_small_enough_to_ship():
-    assert sum(p.stat().st_size for p in SHIPPED.glob("nano*/**/*.safetensors")) < 32 * 2**20
+    assert 10 * 2**20 < sum(p.stat().st_size for p in SHIPPED.glob("nano*/**/*.safetensors")) < 32 * 2**20

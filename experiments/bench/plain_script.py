@@ -3,7 +3,7 @@
 It imports the libraries that the renderer imports, loads the same three sets of weights, draws with a bare loop and
 saves a PNG. No config, no checks, no record.
 
-    uv run python experiments/bench/plain_script.py PICTURE.png
+    uv run python experiments/bench/plain_script.py PICTURE.png STEPS SHIFT GUIDANCE_SCALE LAYER
 """
 
 import sys
