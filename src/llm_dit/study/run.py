@@ -51,7 +51,8 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
     cells = expand(study, fixed, swept)
     keys = [k for k in dict.fromkeys([*swept, *study.keys]) if k not in fixed]
     refuse_single_settings(keys)
-    jobs = [[f"{k}={v}" for k, v in cell.items() if k not in ("sweep.name", "sweep.axes")] for cell in cells]
+    own = ("sweep.name", "sweep.axes", "sweep.dir")
+    jobs = [[f"{k}={v}" for k, v in cell.items() if k not in own] for cell in cells]
     first = compose_job([f"{k}={v}" for k, v in cells[0].items()])
     check_axes(cells, keys)
     if first.output != OutputConfig():
@@ -62,7 +63,9 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
     if not first.resume:
         name = unused_name(root, name)
     folder = SweepFolder(root / name)
-    jobs = [[*job, f"sweep.name={quote(name)}", "sweep.axes=[" + ",".join(keys) + "]"] for job in jobs]
+    # Workers of a cluster start in folders of their own, so the sweep's place is told whole.
+    told = [f"sweep.name={quote(name)}", f"sweep.dir={quote(str(root.resolve()))}", f"sweep.axes=[{','.join(keys)}]"]
+    jobs = [[*job, *told] for job in jobs]
     labels = [{k: cell[k] for k in keys if k in cell} for cell in cells]
     if first.dry_run:
         from llm_dit.study.plan import print_plan
