@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from llm_dit.config import Config, Rule, is_group, parameters, type_hints
+from llm_dit.config import Config, Rule, get, is_group, parameters, type_hints
 from llm_dit.errors import ConfigError, nearest
 
 ConfigStore.instance().store(name="base_config", node=Config)
@@ -224,9 +224,7 @@ def _options_hint(group: str) -> str:
 
 def _check_ranges(config: Config) -> None:
     for p in parameters():
-        value = config
-        for part in p.key.split("."):
-            value = getattr(value, part)
+        value = get(config, p.key)
         if value is None and p.optional:
             continue
         for item in value if isinstance(value, list) else [value]:
