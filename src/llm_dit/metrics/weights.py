@@ -1,0 +1,193 @@
+"""Weights of metrics: where they are, what is in them, and their short hash for a metric's identity.
+
+A setting names a file, a folder or a hub id. Only tensors are read: .safetensors, or torch files by their weights-only
+reader, which refuses pickled code. Which tensors a model needs is models/weights.check_weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from llm_dit.errors import ModelError
+from llm_dit.models.folder import HUB_ID
+from llm_dit.models.weights import check_weights, one_line, safetensors_shapes
+
+T = TypeVar("T")
+
+TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Consecutive parts of at most size items."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def find_file(key: str, value: str, names: Sequence[str], also: Sequence[str] = ()) -> Path:
+    """The weights file that a setting names: itself a file, or the first of names in a folder or hub repository.
+
+    key: the setting, for messages. also: files that may lie beside it and are fetched with it.
+    Raises ModelError when it is not on this machine and cannot be downloaded.
+    """
+    local = Path(os.path.expanduser(value.removeprefix("local-dir:")))
+    if _is(local.is_file):
+        if local.suffix not in (".safetensors", *TORCH_ENDINGS):
+            raise ModelError(f"{key}={value}: must end in .safetensors or {', '.join(TORCH_ENDINGS)}.")
+        return local
+    if _is(local.is_dir):
+        found = next((local / name for name in names if (local / name).is_file()), None)
+        if found is None:
+            raise ModelError(f"{key}={value}: the folder holds none of {', '.join(names)}.")
+        return found
+    folder = _download(key, value, [*names, *also])
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise ModelError(f"{key}={value}: the repository holds none of {', '.join(names)}.")
+    return found
+
+
+def find_folder(key: str, value: str, patterns: Sequence[str]) -> Path:
+    """The folder that a setting names: itself a folder, or a hub id, of which the files of patterns are fetched.
+
+    Raises ModelError when it is not on this machine and cannot be downloaded.
+    """
+    local = Path(os.path.expanduser(value.removeprefix("local-dir:")))
+    if _is(local.is_dir):
+        return local
+    if _is(local.is_file):
+        raise ModelError(f"{key}={value}: a file, where a folder or a hub id is needed.")
+    return _download(key, value, patterns)
+
+
+def _is(test: Any) -> bool:
+    """Path.is_file or is_dir, False for what cannot be a path at all."""
+    try:
+        return test()
+    except (OSError, ValueError):
+        return False
+
+
+def _download(key: str, value: str, patterns: Sequence[str]) -> Path:
+    repo = value.removeprefix("hf-hub:")
+    if value.startswith("local-dir:") or not HUB_ID.fullmatch(repo) or value.endswith((".safetensors", *TORCH_ENDINGS)):
+        raise ModelError(f"{key}={value[:200]}: there is no such file or folder, and it is not a hub id (owner/name).")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, allow_patterns=list(patterns)))
+    except Exception as error:  # the hub's own, those of the network and of the file system
+        raise not_here(key, value, error) from error
+
+
+def not_here(key: str, value: str, error: BaseException) -> ModelError:
+    """The error for weights that are neither on this machine nor to be had."""
+    from huggingface_hub import is_offline_mode
+
+    reason = "HF_HUB_OFFLINE is set" if is_offline_mode() else one_line(error, 160)
+    return ModelError(
+        f"{key}={value}: not on this machine and could not be downloaded ({reason}). "
+        f"Give a local copy: {key}=/path/to/it."
+    )
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The tensors of a weights file by name, without a 'state_dict' around them or 'module.' before each.
+
+    Raises ModelError when it is damaged, or holds anything but tensors.
+    """
+    import torch
+
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        safetensors_shapes(path, integers=True)
+        return load_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle's, zip's and torch's own
+        raise ModelError(
+            f"{path}: not a file of tensors alone, or damaged (pickled code and TorchScript are not read): "
+            f"{one_line(error, 120)}"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise ModelError(f"{path}: holds no named tensors.")
+    other = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if other:
+        raise ModelError(f"{path}: '{other[0][:60]}' in it is not a tensor.")
+    if all(str(name).startswith("module.") for name in content):
+        content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return content
+
+
+def fill(module: Any, tensors: dict[str, Any], where: Path) -> Any:
+    """The module with exactly these tensors, in float32, frozen, in eval mode.
+
+    Raises ModelError, naming some, when weights are missing, unexpected or of another shape.
+    """
+    import torch
+
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    check_weights(where, type(module).__name__, {k: tuple(v.shape) for k, v in tensors.items()}, wanted)
+    own = {k: v.to(torch.float32, copy=True) if v.is_floating_point() else v.clone() for k, v in tensors.items()}
+    module.load_state_dict(own, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def files_hash(*paths: Path) -> str:
+    """16 hex digits of the sha256 of files' names and contents, in the order given; of one file, of its contents."""
+    digests = [_file_hash(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    if len(digests) == 1:
+        return digests[0][:16]
+    named = "".join(f"{path.name} {digest}\n" for path, digest in zip(paths, digests, strict=True))
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
+@cache
+def _file_hash(path: str, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(name: str, version: int, **parts: Any) -> str:
+    """A metric's identity: 'clip v1 model=ViT-L-14 ...'. Of a path only its last name stands in it."""
+    words = [f"{key}={_last_name(value) if isinstance(value, str) else value}" for key, value in parts.items()]
+    return " ".join([f"{name} v{version}", *words])
+
+
+def _last_name(value: str) -> str:
+    path = Path(os.path.expanduser(value.removeprefix("local-dir:")))
+    return path.name if _is(path.exists) else value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No log lines, warnings or progress bars from libraries while they build and load; what matters is an error.
+
+    open_clip logs through the root logger, which would install a handler for the whole process.
+    """
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    root, null, disabled = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
+    bars = transformers_logging.is_progress_bar_enabled()
+    root.addHandler(null)
+    logging.disable(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        root.removeHandler(null)
+        if bars:
+            transformers_logging.enable_progress_bar()
