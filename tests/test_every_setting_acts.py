@@ -92,6 +92,16 @@ OWN_TEST = {
     "sweep.file",
     "sweep.axes",
     "sweep.metric",
+    # In tests/study/test_score.py and test_report.py:
+    "metrics.primary",
+    "metrics.batch_size",
+    "report.baseline",
+    "report.sweeps",
+    "report.resamples",
+    "report.thumbnail_size",
+    "report.max_pictures",
+    # In tests/metrics:
+    *(p.key for p in parameters() if p.key.startswith("metrics.") and p.key.count(".") == 2),
 }
 
 

@@ -15,7 +15,7 @@ NEEDS = {
     "hardware=cuda": (ConfigError, "this machine has none"),
     "hardware=low_vram": (ConfigError, "this machine has none"),
 }
-NOT_DRAWN_WITH = ("local", "prompts", "tracker")  # of one machine, or of sweeps: tests/study, tests/trackers
+NOT_DRAWN_WITH = ("local", "prompts", "tracker", "metrics")  # of one machine, or of sweeps, tested there
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}" for path in conf_dir().glob("*/*.yaml") if path.parent.name not in NOT_DRAWN_WITH
 )

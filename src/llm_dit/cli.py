@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -107,21 +108,32 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
         flags.append("--multirun")
     prepared = prepare_overrides([*overrides, *verbatim], sweep=study or parsed.multirun)
     if any(o.startswith("hydra/sweeper=") and o != "hydra/sweeper=study" for o in prepared):
-        prepared.append(searched_axes(prepared))
+        prepared += search_settings(prepared)
     return flags + prepared
 
 
-def searched_axes(overrides: list[str]) -> str:
-    """sweep.axes for another sweeper than ours, which does not say what it varies."""
+def search_settings(overrides: list[str]) -> list[str]:
+    """What another sweeper than ours needs beside its own settings: it does not say what it varies, nor where it goes.
+
+    Raises ConfigError for settings that only a list of cells known beforehand can follow.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from llm_dit.compose import HYDRA_ERRORS, explain
+    from llm_dit.errors import ConfigError
 
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HYDRA_ERRORS as error:
         raise explain(error) from error
-    return "sweep.axes=[" + ",".join(o.get_key_element() for o in parsed if o.is_sweep_override()) + "]"
+    values = {o.get_key_element(): o.value() for o in parsed if not o.is_sweep_override()}
+    if values.get("dry_run"):
+        raise ConfigError("dry_run lists a sweep's cells; a search chooses its cells as it goes.")
+    if values.get("resume") is False:
+        raise ConfigError("resume=false: give the search another sweep.name; it continues what it finds.")
+    axes = ",".join(o.get_key_element() for o in parsed if o.is_sweep_override())
+    named = [] if "sweep.name" in values else ["sweep.name=search"]
+    return [f"sweep.axes=[{axes}]", *named, "hydra.sweep.dir=${sweep.dir}/${sweep.name}"]
 
 
 def raised_by_hydra(error: BaseException) -> bool:
@@ -137,6 +149,8 @@ def quiet_libraries() -> None:
     """Libraries speak through this project's own messages; a download's progress is for terminals alone."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    # Optuna warns of options that the sweeper's own defaults set.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="optuna")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

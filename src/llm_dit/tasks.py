@@ -46,7 +46,7 @@ def render_task(config: Config) -> list[str]:
 
 def plan_render(config: Config, folder: Path, seeds: list[int]) -> list[str]:
     """Print the files that would be written and the memory it takes, and draw nothing."""
-    from llm_dit.study.plan import forwards_of, memory_lines
+    from llm_dit.study.dry_run import forwards_of, memory_lines
 
     paths = [str(folder / f"{picture_name(config, seed, alone=len(seeds) == 1)}.png") for seed in seeds]
     print(*paths, sep="\n")
@@ -73,22 +73,51 @@ def preview_task(config: Config) -> str:
 
 def grid_task(config: Config) -> list[Path]:
     """Write a sweep's table and grids again from its records, also while it is still being drawn."""
-    from llm_dit.study.run import existing_sweep, finish_sweep
+    from llm_dit.study.finish import existing_sweep, write_table_and_grids
 
-    written = finish_sweep(existing_sweep(config))
+    written = write_table_and_grids(existing_sweep(config))
     print(*written, sep="\n")
     return written
 
 
+def report_task(config: Config) -> Path:
+    """Write a sweep's report.html from its records and scores, also while it is still being drawn."""
+    from llm_dit.study.finish import existing_sweep, write_sweep_report
+
+    path = write_sweep_report(existing_sweep(config), config)
+    print(path)
+    return path
+
+
+def score_task(config: Config) -> None:
+    """Score the pictures of a sweep that have no score by the chosen metrics yet, then its table, grids and report."""
+    from tqdm import tqdm
+
+    from llm_dit.metrics.registry import METRICS, make_metrics
+    from llm_dit.study.finish import existing_sweep, finish_sweep
+    from llm_dit.study.score import score_cell
+
+    folder, metrics = existing_sweep(config), make_metrics(config)
+    if not metrics:
+        raise ConfigError(f"task=score needs metrics=NAME or metrics=[NAME,NAME]. Valid: {', '.join(METRICS)}.")
+    cells = folder.cells()
+    total = len(metrics) * sum(len(cell.records()) for cell in cells)
+    with tqdm(total=total, unit="score", disable=None, leave=False) as bar:
+        new = sum(score_cell(cell, metrics, bar.update) for cell in cells)
+    names = ", ".join(metric.name for metric in metrics)
+    print(f"{folder.path}: {new} new scores by {names}, {total - new} kept")
+    print(*finish_sweep(folder, config), sep="\n")
+
+
 def sync_task(config: Config) -> None:
     """Send a sweep to a tracker from its records: after a sweep without one, or one whose tracker failed."""
-    from llm_dit.study.run import existing_sweep, finish_sweep
+    from llm_dit.study.finish import existing_sweep, write_table_and_grids
     from llm_dit.study.track import sync
 
     if config.tracker.name == "none":
         raise ConfigError("task=sync needs a tracker: add tracker=wandb or tracker=trackio.")
     folder = existing_sweep(config)
-    done, where = sync(config, folder, [p for p in finish_sweep(folder) if p.suffix == ".png"])
+    done, where = sync(config, folder, [p for p in write_table_and_grids(folder) if p.suffix == ".png"])
     if not done.ok:
         raise OutputError(f"the tracker {config.tracker.name} took only a part of the sweep; see the warning above.")
     for path in done.missing:
@@ -100,6 +129,8 @@ TASKS: dict[str, Callable[[Config], Any]] = {
     "render": render_task,
     "preview": preview_task,
     "grid": grid_task,
+    "score": score_task,
+    "report": report_task,
     "sync": sync_task,
 }
 

@@ -11,34 +11,38 @@ import sys
 import termios
 from pathlib import Path
 
-from llm_dit.compose import compose
 from llm_dit.study.progress import SweepProgress
 from llm_dit.study.store import SweepFolder
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_counts_what_is_on_disk_and_no_half_lines(tmp_path):
+def test_it_counts_what_is_asked_for_and_no_half_lines(tmp_path):
     sweep = SweepFolder(tmp_path)
-    progress = SweepProgress(sweep, compose(["x", "seeds=[1,2]"]), [[], [], []])
-    assert progress.total == 6
-    assert progress.look() == (0, 0, "")
+    for name in ("old", "a"):
+        (sweep.cell(name).path / "images").mkdir(parents=True)
     cell = sweep.cell("a")
-    cell.path.mkdir(parents=True)
-    cell.append({"prompt_id": "p", "seed": 1, "path": "images/p_s1.png"})
-    assert progress.look() == (0, 1, str(cell.path / "images/p_s1.png"))
+
+    def draw(cell, seed):
+        (cell.path / f"images/p_s{seed}.png").write_bytes(b"")
+        cell.append({"prompt_id": "p", "prompt": "x", "seed": seed, "path": f"images/p_s{seed}.png"})
+
+    draw(sweep.cell("old"), 1)
+    draw(cell, 1)
+    draw(cell, 9)
+    progress = SweepProgress(sweep, {"a": {("p", s, "x") for s in (1, 2, 3)}, "b": {("p", 1, "x")}})
+    assert (progress.total, progress.kept) == (4, 1)
+    assert progress.look() == (0, 1, "")
+    draw(cell, 2)
+    draw(sweep.cell("old"), 2)
+    assert progress.look() == (0, 2, str(cell.path / "images/p_s2.png"))
     with (cell.path / "records.jsonl").open("ab") as file:
         file.write(b'{"prompt_id": "p", "se')
-    cell.write("cell.json", {})
-    assert progress.look() == (1, 1, str(cell.path / "images/p_s1.png"))
+    assert progress.look()[1] == 2
     with (cell.path / "records.jsonl").open("ab") as file:
-        file.write(b'ed": 2, "path": "images/p_s2.png"}\n')
-    assert progress.look() == (1, 2, str(cell.path / "images/p_s2.png"))
-
-
-def test_cells_of_different_sizes_have_no_total(tmp_path):
-    config = compose(["x", "sweep.axes=[seeds]"])
-    assert SweepProgress(SweepFolder(tmp_path), config, [[], []]).total is None
+        file.write(b'ed": 3, "path": "images/p_s3.png"}\n')
+    cell.write("cell.json", {})
+    assert progress.look() == (1, 3, str(cell.path / "images/p_s3.png"))
 
 
 def test_a_terminal_is_shown_a_bar(tmp_path):

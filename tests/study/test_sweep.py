@@ -38,10 +38,10 @@ def test_a_sweep_becomes_pictures_a_table_and_grids(sweep, prompt_file):
     table = parquet.read_table(folder.path / "table.parquet").to_pylist()
     assert len(table) == 16
     assert {(r["encoder_layer.index"], r["sampler.steps"]) for r in table} == {
-        ("-1", "1"),
-        ("-1", "2"),
-        ("-2", "1"),
-        ("-2", "2"),
+        (-1, 1),
+        (-1, 2),
+        (-2, 1),
+        (-2, 2),
     }
     assert {(r["prompt_id"], r["prompt"], r["seed"]) for r in table} == {
         (i, t, s) for i, t in (("cat", "a cat, red"), ("dog", "a dog")) for s in (3, 4)

@@ -69,11 +69,11 @@ def config(index: int) -> dict:
 
 
 def cell(tracker, number: int, status: str = "complete", upto: int = 2) -> None:
-    tracker.start_cell(SWEEP, CELLS[number], config([-2, -8][number]), ["nano", "starter"])
+    tracker.start_cell(SWEEP, CELLS[number], config([-2, -8][number]))
     for image in images(number)[:upto]:
         tracker.log_image(*image)
     if status:
-        tracker.finish_cell(status)
+        tracker.finish_cell(status, {"nano_judge": 0.25})
 
 
 sweep_folder = folder / "outputs" / "sweeps" / SWEEP
@@ -125,9 +125,9 @@ elif scenario == "two trackers":  # as a sweep and its summary have
     tracker.summary(SWEEP, [picture("grid_1", 1)], [])
 elif scenario in ("cell0", "cell1"):  # one of two processes that share a sweep
     cell(tracker, int(scenario[-1]))
-elif scenario == "odd":  # labels that are no file names, keys that libraries keep for themselves, a long tag
+elif scenario == "odd":  # labels that are no file names, keys that libraries keep for themselves
     label = "prompt=../../a/b, " + "x" * 300
-    tracker.start_cell("sweep.one/two", label, {"_private": 1, "a": 1, "a.b": 2}, ["t" * 100], label="for people")
+    tracker.start_cell("sweep.one/two", label, {"_private": 1, "a": 1, "a.b": 2}, label="for people")
     tracker.log_image(picture("odd", 3), label, {"step": 3.0, "time": 1.0, "nan": float("nan"), "flag": True})
     tracker.finish_cell("complete")
 

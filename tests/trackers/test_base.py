@@ -123,7 +123,7 @@ def test_a_broken_where_is_empty():
 
 def test_stopping_the_program_is_not_swallowed():
     class Stopped(NoTracker):
-        def finish_cell(self, status):
+        def finish_cell(self, status, scores=None):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

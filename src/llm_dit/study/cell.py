@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass, replace
-from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,14 @@ from llm_dit.errors import LabError, RenderError
 from llm_dit.picture import Picture, identity, png_bytes, write_whole
 from llm_dit.render import render
 from llm_dit.study.prompts import Prompt, load_prompts
-from llm_dit.study.store import CellFolder, SweepFolder
+from llm_dit.study.store import CellFolder, sweep_of
+
+LEFT = "left to another process"
 
 
 @dataclass
 class Outcome:
-    """What became of a cell: complete, failed, or left to another process. error: one line."""
+    """What became of a cell: complete, failed, or LEFT. error, unscored: one line on what went wrong with it."""
 
     cell: str
     status: str
@@ -33,6 +34,7 @@ class Outcome:
     kept: int = 0
     seconds: float = 0.0
     error: str = ""
+    unscored: str = ""
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -71,12 +73,18 @@ def axes_beside_the_picture(config: Config) -> dict[str, Any]:
 
 def axis_labels(config: Config, choices: dict[str, str]) -> dict[str, str]:
     """What the swept keys are in this cell, from the config that runs. choices: the options chosen of each group."""
-    return {key: choices[key] if key in choices else json_label(get(config, key)) for key in config.sweep.axes}
+    values = {key: get(config, key) for key in config.sweep.axes}
+    return {key: choices[key] if is_dataclass(value) else json_label(value) for key, value in values.items()}
 
 
 def json_label(value: Any) -> str:
     """A value as a label: text as it is, the rest as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def label_of(labels: dict[str, str], otherwise: str = "") -> str:
+    """A cell as people say it: 'sampler.steps=8, guidance=none'."""
+    return ", ".join(f"{key}={value}" for key, value in labels.items()) or otherwise
 
 
 def run_cell(
@@ -96,7 +104,7 @@ def run_cell(
             if mine:
                 _draw_missing(config, folder, labels, outcome, on_picture)
             else:
-                outcome.status = "left to another process"
+                outcome.status = LEFT
     except Exception as error:
         outcome.status = "failed"
         outcome.error = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
@@ -174,10 +182,11 @@ def describe_in_sweep(picture: Picture, prompt: Prompt, folder: CellFolder, labe
         "prompt_id": prompt.id,
         "category": prompt.category,
         "prompt": prompt.prompt,
+        "elements": [dict([element]) for element in prompt.elements],
         "path": f"images/{prompt.id}_s{picture.record['seed']}.png",
     }
 
 
 def open_cell(config: Config) -> CellFolder:
     """The folder of a config's cell in its sweep."""
-    return SweepFolder(Path(expanduser(config.sweep.dir)) / str(config.sweep.name)).cell(cell_id(config))
+    return sweep_of(config).cell(cell_id(config))

@@ -24,15 +24,23 @@ def claim(count: int, kind: str = "cuda", folder: Path | None = None) -> int:
     key = f"{folder}/{kind}"
     if key not in _claims:
         for index in range(count):
-            file = (folder / f"llm-dit-{kind}-{index}.lock").open("w")
+            file = open_claim(folder / f"llm-dit-{kind}-{index}.lock")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError:  # taken, or a file system without locks
                 file.close()
                 continue
             _claims[key] = (index, file)
             break
     return _claims[key][0] if key in _claims else os.getpid() % count
+
+
+def open_claim(path: Path) -> IO[str]:
+    """A claim's file, open. Another user's may only be read, which is enough to lock it."""
+    try:
+        return path.open()
+    except FileNotFoundError:
+        return path.open("a")
 
 
 def use_own_card() -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
-from dataclasses import asdict, replace
-from os.path import expanduser
-from pathlib import Path
+import sys
+from dataclasses import asdict
 from typing import Any
 
 from llm_dit.config import Config
-from llm_dit.errors import ConfigError, LabError, nearest
-from llm_dit.study.cell import Outcome, axis_labels, open_cell, run_cell
+from llm_dit.errors import ConfigError, LabError
+from llm_dit.study.cell import LEFT, Outcome, axis_labels, label_of, open_cell, run_cell
 from llm_dit.study.devices import use_own_card
-from llm_dit.study.run import label
-from llm_dit.study.store import CellFolder, SweepFolder
-from llm_dit.study.table import row_of
+from llm_dit.study.score import score_cell
+from llm_dit.study.search import cell_metric, describe_search, is_search
+from llm_dit.study.store import CellFolder, sweep_of
 from llm_dit.study.track import CellTracking, process_tracker
 
 
@@ -23,10 +21,9 @@ def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float:
 
     A sweeper that searches (hydra/sweeper=optuna) gets the cell's sweep.metric instead, and an error for a failed cell.
     """
-    searching = not str(hydra_config.sweeper.get("_target_", "")).endswith("StudySweeper")
+    searching = is_search(hydra_config.sweeper)
     if searching:
-        config = replace(config, sweep=replace(config.sweep, name=config.sweep.name or "search"))
-        describe_search(config)
+        describe_search(sweep_of(config), config)
     choices = {group: str(option) for group, option in hydra_config.runtime.choices.items()}
     labels = axis_labels(config, choices)
     folder = None
@@ -40,13 +37,27 @@ def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float:
         tracking = CellTracking(tracker, sweep.name, folder, config, labels)
         use_own_card()
         outcome = run_cell(config, folder, labels, tracking.picture)
-        tracking.finish(outcome.status)
+        if outcome.status != LEFT:
+            outcome.unscored = score_or_say_why_not(config, folder)
+            tracking.finish(outcome.status)
     report_cell(int(hydra_config.job.num), outcome)
     if not searching:
         return asdict(outcome)
-    if folder is None or outcome.status != "complete":
-        raise ConfigError(f"the search stops: {outcome.error or outcome.status}")
+    if folder is None or outcome.status != "complete" or outcome.unscored:
+        raise ConfigError(f"the search stops: {outcome.error or outcome.unscored or outcome.status}")
     return cell_metric(folder, config.sweep.metric)
+
+
+def score_or_say_why_not(config: Config, folder: CellFolder) -> str:
+    """Score the cell's pictures by the metrics that the sweep asks for. Returns what went wrong, empty if nothing did:
+    a metric that fails costs scores, never pictures."""
+    from llm_dit.metrics.registry import make_metrics
+
+    try:
+        score_cell(folder, make_metrics(config))
+    except Exception as error:
+        return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+    return ""
 
 
 def refused_job(error: LabError, hydra_config: Any) -> dict[str, Any]:
@@ -57,23 +68,14 @@ def refused_job(error: LabError, hydra_config: Any) -> dict[str, Any]:
     return asdict(outcome)
 
 
-def describe_search(config: Config) -> None:
-    """Write the search's sweep.json once, so that task=grid finds it."""
-    folder = SweepFolder(Path(expanduser(config.sweep.dir)) / str(config.sweep.name))
-    if not folder.read():
-        folder.write({"sweep_version": 1, "name": config.sweep.name, "axes": config.sweep.axes, "cells": []})
-
-
-def cell_metric(folder: CellFolder, metric: str) -> float:
-    """Mean of a numeric column of the table over the cell's pictures; 'seconds' is all of them but loading."""
-    rows = [row_of(folder, record) for record in folder.records()]
-    numeric = {k for row in rows for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    if metric not in numeric:
-        raise ConfigError(f"sweep.metric={metric}: no such number in the table. {nearest(metric, numeric)}")
-    return statistics.fmean(row[metric] for row in rows if row.get(metric) is not None)
-
-
 def report_cell(number: int, outcome: Outcome) -> None:
     """One line for a cell that is done, from the process that drew it."""
+    from tqdm import tqdm
+
     what = outcome.error if outcome.status == "failed" else f"{outcome.drawn} drawn, {outcome.kept} kept"
-    print(f"cell {number + 1} {outcome.status}: {label(outcome)}: {what}, {outcome.seconds:.1f} s", flush=True)
+    if outcome.unscored:
+        what += f", not scored: {outcome.unscored}"
+    name = label_of(outcome.labels, outcome.cell)
+    # tqdm's own write keeps the line clear of the sweep's bar.
+    tqdm.write(f"cell {number + 1} {outcome.status}: {name}: {what}, {outcome.seconds:.1f} s")
+    sys.stdout.flush()

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.study.grid import Tile, choose_layout, draw_grids
+from llm_dit.study.score import scores_of
 from llm_dit.study.store import SweepFolder
 
 
 def write_grids(folder: SweepFolder) -> list[Path]:
     """Draw the sweep's grids into grids/; returns their paths, none when no picture is there yet."""
     sweep = folder.read()
-    tiles = tiles_of(folder, sweep.get("cells", []))
+    tiles = tiles_of(folder, sweep.get("cells", []), sweep.get("primary"))
     if not tiles:
         return []
     labels = {axis: list(dict.fromkeys(t.place[axis] for t in tiles)) for axis in tiles[0].place}
@@ -33,8 +34,10 @@ def write_grids(folder: SweepFolder) -> list[Path]:
     return drawn
 
 
-def tiles_of(folder: SweepFolder, asked: list[dict[str, str]]) -> list[Tile]:
+def tiles_of(folder: SweepFolder, asked: list[dict[str, str]], primary: str | None = None) -> list[Tile]:
     """A tile for every picture, in the order the values were asked for, and one for what a failed cell lacks.
+
+    Under each stands its score by the primary metric, or what it cost while it has none.
 
     Pictures that share all their labels (one folder used for two commands, two prompts of one text) get the
     cell and the prompt's id as labels too, so that none hides another.
@@ -48,20 +51,28 @@ def tiles_of(folder: SweepFolder, asked: list[dict[str, str]]) -> list[Tile]:
     if len({tuple(p.values()) for p in places}) < len(places):
         for (cell, record), place in zip(pictures, places, strict=True):
             place.update({"cell": cell.id, "prompt id": record["prompt_id"]})
+    scores = {(cell.id, *key): values for cell, rs in cells for key, values in scores_of(cell, rs).items()}
     tiles = [
-        Tile(cell.path / record["path"], place, f"{record['nfe']} forwards")
-        for (cell, record), place in zip(pictures, places, strict=True)
+        Tile(cell.path / r["path"], place, caption(r, scores.get((cell.id, r["prompt_id"], r["seed"]), {}), primary))
+        for (cell, r), place in zip(pictures, places, strict=True)
     ]
     wanted = list(dict.fromkeys((r["prompt"], str(r["seed"]), r["prompt_id"]) for _, r in pictures))
     for cell, records in cells:
         failure = cell.read("failed.json") if cell.status == "failed" else None
-        if failure and not records:
-            for prompt, seed, prompt_id in wanted:
+        if failure:
+            have = {(r["prompt"], str(r["seed"]), r["prompt_id"]) for r in records}
+            for prompt, seed, prompt_id in [w for w in wanted if w not in have]:
                 place = place_of({"axes": failure["labels"], "prompt": prompt, "seed": seed}, axes)
                 if tiles and "cell" in tiles[0].place:
                     place.update({"cell": cell.id, "prompt id": prompt_id})
                 tiles.append(Tile(None, place, reason="failed"))
     return tiles
+
+
+def caption(record: dict[str, Any], scores: dict[str, Any], primary: str | None) -> str:
+    """The line under a picture: its score, else the forwards that it cost."""
+    score = scores.get(primary) if primary else None
+    return f"{record['nfe']} forwards" if score is None else f"{primary} {score:.3g}"
 
 
 def place_of(record: dict[str, Any], axes: list[str]) -> dict[str, str]:

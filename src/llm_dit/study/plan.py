@@ -1,86 +1,191 @@
-"""A dry run: the cells, the pictures left to draw, and what they will take, without loading a model."""
+"""What a sweep is going to do, known before anything is written: a study and a command line to composed cells."""
 
 from __future__ import annotations
 
-import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os.path import expanduser
+from pathlib import Path
+from typing import Any
 
-from llm_dit.compose import seeds_of
-from llm_dit.config import Config
-from llm_dit.study.cell import cell_id, prompts_of
+from omegaconf import DictConfig, OmegaConf
+
+from llm_dit.compose import check, compose, prepare_overrides, quote, seeds_of
+from llm_dit.config import Config, OutputConfig
+from llm_dit.errors import ConfigError, LabError
+from llm_dit.study.cell import axis_labels, cell_id, label_of, prompts_of
+from llm_dit.study.definition import Study, load_study
+from llm_dit.study.expand import expand, fold_seeds, grammar, sweep_name
 from llm_dit.study.store import SweepFolder
-from llm_dit.study.table import row_of
+
+SEEDS = {"seed", "seeds", "num_images"}
+OWN_KEYS = ("sweep.name", "sweep.axes", "sweep.dir")
 
 
-def print_plan(folder: SweepFolder, labels: list[dict[str, str]], configs: list[Config]) -> None:
-    """One line a cell, then the totals. labels: the swept keys' values of each cell."""
-    left = 0
-    forwards: list[tuple[int, float]] = []
-    for number, config in enumerate(configs):
-        wanted = {(p.id, s, p.prompt) for p in prompts_of(config) for s in seeds_of(config)}
-        cell = folder.cell(cell_id(config))
-        records = cell.records()
-        have = {(r["prompt_id"], r["seed"], r["prompt"]) for r in records}
-        missing = len(wanted - have)
-        left += missing
-        forwards.append((missing, forwards_of(config)))
-        said = ", ".join(f"{k}={v}" for k, v in labels[number].items())
-        print(f"cell {number + 1} {cell.id} {said}: {missing} of {len(wanted)} pictures to draw")
-    per_forward = seconds_per_forward(folder, configs[0])
-    print(f"{folder.path}: {len(configs)} cells, {left} pictures to draw")
-    if per_forward is None:
-        print("time: unknown, since nothing of this model and size was drawn here yet; draw one cell and ask again")
-    else:
-        seconds = sum(n * f * per_forward for n, f in forwards)
-        print(f"time: about {seconds / 60:.1f} minutes at the {per_forward:.3f} s a forward seen so far")
-    for line in memory_lines(configs):
-        print(line)
+@dataclass(frozen=True)
+class PlannedCell:
+    """job: overrides for Hydra. id and config are None for a cell whose settings contradict each other."""
+
+    job: list[str]
+    labels: dict[str, str]
+    config: Config | None
+    id: str | None
+
+    def wanted(self) -> set[tuple[str, int, str]]:
+        """(prompt id, seed, prompt) of every picture of the cell."""
+        if self.config is None:
+            return set()
+        return {(p.id, seed, p.prompt) for p in prompts_of(self.config) for seed in seeds_of(self.config)}
 
 
-def forwards_of(config: Config) -> float:
-    """Forwards of the transformer that a picture costs, by its steps and guidance."""
-    steps = config.sampler.steps * (config.strength if config.init_image else 1.0)
-    return steps * (2 if config.guidance.guidance_scale > 0 else 1)
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's folder, its study, the swept keys, and its cells, no two of which draw the same."""
+
+    folder: SweepFolder
+    study: Study
+    axes: list[str]
+    cells: list[PlannedCell]
+
+    @property
+    def first(self) -> Config:
+        """The config whose settings of the run (tracker, metrics, report ...) hold for the sweep."""
+        return next(c.config for c in self.cells if c.config)
 
 
-def seconds_per_forward(folder: SweepFolder, config: Config) -> float | None:
-    """Median of all seconds but loading, per forward: in this sweep, else in the newest one of its model and size.
+def plan_sweep(parser: Any, arguments: list[str], master: DictConfig) -> Plan:
+    """Arguments to a Plan. parser: Hydra's override parser; master: the sweep's shared settings.
 
-    None when no picture of that kind was ever drawn here.
+    Raises ConfigError for a study, an axis or a setting that is wrong. Writes nothing.
     """
-    size = (config.width or config.default_size) * (config.height or config.default_size)
-    others = sorted(folder.path.parent.glob("*/sweep.json"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for path in (folder.path, *(p.parent for p in others)):
-        seen = [
-            row_of(cell, r)["seconds"] / r["nfe"]
-            for cell in SweepFolder(path).cells()
-            for r in cell.records()
-            if r["config"]["model"]["path"] == config.model.path and r["width"] * r["height"] == size
-        ]
-        if seen:
-            return statistics.median(seen)
-    return None
+    file = check(master_without_hydra(master)).sweep.file
+    study = load_study(file) if file else Study("")
+    fixed, swept = read_overrides(parser, prepare_overrides(study.settings), arguments)
+    if "seed" in study.axes and not SEEDS & (fixed.keys() | swept.keys()):
+        swept["seed"] = [grammar(seed) for seed in study.axes["seed"]]
+    study = replace(study, axes={k: v for k, v in study.axes.items() if k != "seed"})
+    fold_seeds(swept, fixed)
+    cells = expand(study, fixed, swept)
+    axes = [k for k in dict.fromkeys([*swept, *study.keys]) if k not in fixed]
+    refuse_single_settings(axes)
+    first = compose_job([f"{k}={v}" for k, v in cells[0].items()])
+    if first.output != OutputConfig():
+        raise ConfigError("output.* is for single pictures; a sweep goes to sweep.dir under sweep.name.")
+    prompts_of(first)  # no prompt, no such set: told before anything is written
+    name = first.sweep.name or sweep_name(study.name, fixed, swept)
+    root = Path(expanduser(first.sweep.dir))
+    if not first.resume:
+        name = unused_name(root, name)
+    # Workers of a cluster start in folders of their own, so the sweep's place is told whole.
+    told = [f"sweep.name={quote(name)}", f"sweep.dir={quote(str(root.resolve()))}", f"sweep.axes=[{','.join(axes)}]"]
+    planned = drop_twins(compose_cells(cells, axes, told))
+    check_baseline(study, planned)
+    return Plan(SweepFolder(root / name), study, axes, planned)
 
 
-def memory_lines(configs: list[Config]) -> list[str]:
-    """The weights of each model in the sweep, in gigabytes."""
-    models: dict[str, Config] = {c.model.path: c for c in configs}
-    lines = []
-    for path, config in models.items():
-        sizes = weight_gigabytes(config)
-        if sizes is None:
-            lines.append(f"memory: {path}: known once its weights are here")
-            continue
-        need = max(sizes.values()) if config.hardware.offload else sum(sizes.values())
-        parts = ", ".join(f"{part} {gb:.2f}" for part, gb in sizes.items())
-        lines.append(f"memory: {path}: {need:.2f} GB of weights at work ({parts}); activations come on top")
-    return lines
+def compose_cells(cells: list[dict[str, str]], axes: list[str], told: list[str]) -> list[PlannedCell]:
+    """Compose every cell. Raises ConfigError for a value that is wrong where it first appears."""
+    planned = []
+    seen: set[tuple[str, str | None]] = set()
+    for cell in cells:
+        job = [*(f"{k}={v}" for k, v in cell.items() if k not in OWN_KEYS), *told]
+        values = {(axis, cell.get(axis)) for axis in axes}
+        try:
+            config = compose_job(job)
+            planned.append(PlannedCell(job, axis_labels(config, cell), config, cell_id(config)))
+        except LabError:
+            if values - seen:
+                raise
+            # Each value is fine by itself: the cell fails in its turn, and the others go on.
+            planned.append(PlannedCell(job, {a: cell[a] for a in axes if a in cell}, None, None))
+        seen |= values
+    return planned
 
 
-def weight_gigabytes(config: Config) -> dict[str, float] | None:
-    """Gigabytes of each part's weights in the dtype it runs in, from file headers; None when they are not here."""
-    from llm_dit.models.place import choose_placement
-    from llm_dit.models.size import count_parameters
+def drop_twins(planned: list[PlannedCell]) -> list[PlannedCell]:
+    """The cells without those that draw what an earlier one draws, which are told."""
+    kept: dict[str | int, PlannedCell] = {}
+    for number, cell in enumerate(planned):
+        twin = kept.setdefault(cell.id or number, cell)
+        if twin is not cell:
+            print(
+                f"note: {label_of(cell.labels)} draws the same as {label_of(twin.labels)}; drawn once", file=sys.stderr
+            )
+    return list(kept.values())
 
-    counts = count_parameters(config.model)
-    size = 4 if choose_placement(config.hardware.device, config.hardware.dtype).dtype == "float32" else 2
-    return {part: n * size / 1e9 for part, n in counts.items()} if counts else None
+
+def check_baseline(study: Study, planned: list[PlannedCell]) -> None:
+    """Warn when no cell is the study's baseline: the report then compares with the first cell."""
+    wanted = {key: grammar(value) for key, value in study.baseline.items()}
+    if wanted and not any(all(matches(c.labels.get(k), v) for k, v in wanted.items()) for c in planned):
+        said = label_of(wanted)
+        print(f"warning: no cell is the baseline {said}; the first cell is compared with instead", file=sys.stderr)
+
+
+def matches(label: str | None, value: str) -> bool:
+    """Whether a cell's label is a value written in Hydra's grammar: equal text, or equal numbers."""
+    if label is None:
+        return False
+    try:
+        return float(label) == float(value)
+    except ValueError:
+        return label == value.strip("'\"")
+
+
+def refuse_single_settings(keys: list[str]) -> None:
+    """What belongs to a run or to a single picture would reach nothing as an axis. Raises ConfigError."""
+    own = ("output", "sweep", "tracker", "metrics", "report")
+    for key in keys:
+        if key in ("task", "from_image", "resume", "dry_run") or key.split(".")[0] in own:
+            raise ConfigError(f"{key} cannot be swept: it belongs to the run, not to a cell.")
+
+
+def master_without_hydra(master: DictConfig) -> dict[str, Any]:
+    """The sweep's shared settings; swept keys are still at their defaults here. Refuses what is not a sweep."""
+    values = OmegaConf.to_container(master, resolve=False)
+    values.pop("hydra", None)
+    if values["task"] != "render":
+        raise ConfigError(f"task={values['task']} cannot be swept; leave -m out.")
+    if values["from_image"]:
+        raise ConfigError("from_image draws one picture again and cannot be swept; leave -m out.")
+    return values
+
+
+def read_overrides(
+    parser: Any, settings: list[str], arguments: Sequence[str]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """A study's settings and the command line as fixed {key: value} and swept {key: values}; the command line wins.
+
+    Seeds in any of their three forms on the command line replace the study's.
+    """
+    fixed: dict[str, str] = {}
+    swept: dict[str, list[str]] = {}
+    for source in (settings, arguments):
+        parsed = parser.parse_overrides(list(source))
+        keys = {o.get_key_element() for o in parsed}
+        for key in keys | (SEEDS if keys & SEEDS else set()):
+            fixed.pop(key, None)
+            swept.pop(key, None)
+        for override in parsed:
+            key = override.get_key_element()
+            if override.is_sweep_override():
+                swept[key] = list(override.sweep_string_iterator())
+                if not swept[key]:
+                    raise ConfigError(f"{key}: the axis has no values.")
+            else:
+                fixed[key] = override.get_value_element_as_str()
+    return fixed, swept
+
+
+def compose_job(job: list[str]) -> Config:
+    """The config that a list of overrides will run with."""
+    return compose([o for o in job if not o.lstrip("+~").startswith("hydra")])
+
+
+def unused_name(root: Path, name: str) -> str:
+    """The name, with the first number behind it that no folder has."""
+    number, free = 2, name
+    while (root / free).exists():
+        free, number = f"{name}-{number}", number + 1
+    return free

@@ -1,4 +1,4 @@
-"""The long table of a sweep: one row a picture, rebuilt from the records alone, as Parquet."""
+"""The long table of a sweep: one row a picture, rebuilt from the records and scores alone, as Parquet."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.picture import write_whole
+from llm_dit.study.score import scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
 
 
 def rows(folder: SweepFolder) -> list[dict[str, Any]]:
-    """One flat dict a picture, as row_of makes it, cell by cell."""
-    return [row_of(cell, record) for cell in folder.cells() for record in cell.records()]
+    """One flat dict a picture, cell by cell, as rows_of makes them."""
+    return [row for cell in folder.cells() for row in rows_of(cell)]
+
+
+def rows_of(cell: CellFolder) -> list[dict[str, Any]]:
+    """A cell's rows: row_of each record, and its scores."""
+    records = cell.records()
+    scores = scores_of(cell, records)
+    return [row_of(cell, r) | scores.get((r["prompt_id"], r["seed"]), {}) for r in records]
 
 
 def row_of(cell: CellFolder, record: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +54,16 @@ def row_of(cell: CellFolder, record: dict[str, Any]) -> dict[str, Any]:
         "path": str(Path("cells") / cell.id / r["path"]),
     }
     # A swept key that names a column already (width, the group prompt) stands beside it as axis_KEY.
-    return {f"axis_{k}" if k in row else k: v for k, v in r["axes"].items()} | row
+    return {f"axis_{k}" if k in row else k: axis_value(r["config"], k, v) for k, v in r["axes"].items()} | row
+
+
+def axis_value(config: dict[str, Any], key: str, label: str) -> Any:
+    """A swept key's value with its own type, so that a table sorts by it; groups and lists stay labels."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    plain = isinstance(value, bool | int | float | str) and key not in ("seed", "seeds")
+    return value if plain else None if label == "null" else label
 
 
 def write_table(folder: SweepFolder) -> Path | None:
@@ -59,6 +76,12 @@ def write_table(folder: SweepFolder) -> Path | None:
         return None
     columns = list(dict.fromkeys(key for row in table for key in row))
     target, data = folder.path / "table.parquet", io.BytesIO()
-    parquet.write_table(pyarrow.table({c: [row.get(c) for row in table] for c in columns}), data)
+    parquet.write_table(pyarrow.table({c: column([row.get(c) for row in table]) for c in columns}), data)
     write_whole({target: data.getvalue()})
     return target
+
+
+def column(values: list[Any]) -> list[Any]:
+    """Values of one type: numbers and words in one column, as of sweeps continued with other axes, become words."""
+    kinds = {float if type(v) is int else type(v) for v in values if v is not None}
+    return values if len(kinds) <= 1 else [None if v is None else str(v) for v in values]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from llm_dit.config import Config, get, parameters
+from llm_dit.study.cell import label_of
+from llm_dit.study.score import mean_scores, scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
-from llm_dit.study.table import row_of
+from llm_dit.study.table import rows_of
 from llm_dit.trackers.base import Tracker
 from llm_dit.trackers.load import make_tracker
 from llm_dit.trackers.replay import CellRecord, Replayed, replay
@@ -41,12 +44,8 @@ class CellTracking:
         if status == "failed" and not self.started:
             self.start()
         if self.started:
-            self.tracker.finish_cell(status)
-
-
-def label_of(axes: dict[str, str]) -> str:
-    """A cell as a tracker names it."""
-    return ", ".join(f"{key}={value}" for key, value in axes.items())
+            scores = scores_of(self.cell, self.cell.records())
+            self.tracker.finish_cell(status, mean_scores(scores.values()))
 
 
 def flat_config(config: Config) -> dict[str, Any]:
@@ -59,23 +58,30 @@ def caption(record: dict[str, Any]) -> str:
     return f"{record['prompt']} (seed {record['seed']})"
 
 
-def numbers(record: dict[str, Any]) -> dict[str, float]:
-    """A picture's numbers."""
+def numbers(record: dict[str, Any], scores: dict[str, Any] | None = None) -> dict[str, float]:
+    """A picture's numbers: what it cost, and its scores where they are there already."""
+    scored = {f"score.{k}": v for k, v in (scores or {}).items() if isinstance(v, float)}
     counts = {key: record[key] for key in ("nfe", "token_count", "padded_length", "seed")}
-    return counts | {f"seconds.{stage}": s for stage, s in record["seconds"].items()}
+    return counts | {f"seconds.{stage}": s for stage, s in record["seconds"].items()} | scored
 
 
 def arms_table(folder: SweepFolder) -> list[dict[str, Any]]:
-    """One row a cell: its labels, status, pictures and mean seconds of a picture."""
-    rows = []
+    """One row a cell: its labels, status, pictures, mean seconds of a picture, and mean scores."""
+    arms = []
     for cell in folder.cells():
-        records = cell.records()
-        if not records:
+        rows = rows_of(cell)
+        if not rows and cell.status != "failed":
             continue
-        seconds = [row_of(cell, r)["seconds"] for r in records]
-        row = {"cell": cell.id, **records[0]["axes"], "status": cell.status, "pictures": len(records)}
-        rows.append(row | {"seconds a picture": round(sum(seconds) / len(seconds), 4)})
-    return rows
+        seconds = round(fmean(row["seconds"] for row in rows), 4) if rows else None
+        arm = {"cell": cell.id, **labels_of(cell), "status": cell.status, "pictures": len(rows)}
+        arms.append(arm | {"seconds a picture": seconds, **mean_scores(rows)})
+    return arms
+
+
+def labels_of(cell: CellFolder) -> dict[str, str]:
+    """The swept keys' values of a cell, also of one that failed before its first picture."""
+    records = cell.records()
+    return records[0]["axes"] if records else (cell.read("failed.json") or {}).get("labels", {})
 
 
 @cache
@@ -99,11 +105,14 @@ def sync(config: Config, folder: SweepFolder, grids: Sequence[Path]) -> tuple[Re
     cells = []
     for cell in folder.cells():
         records = cell.records()
-        if records:
-            summary = cell.read("cell.json") or records[0]
-            settings = flat_config(check(summary["config"]))
-            images = [(cell.path / r["path"], caption(r), numbers(r)) for r in records]
-            cells.append(CellRecord(cell.id, settings, cell.status, images, label=label_of(records[0]["axes"])))
+        if records or cell.status == "failed":
+            summary = cell.read("cell.json") or (records or [{}])[0]
+            settings = flat_config(check(summary["config"])) if "config" in summary else labels_of(cell)
+            scores = scores_of(cell, records)
+            known = [(r, scores.get((r["prompt_id"], r["seed"]))) for r in records]
+            images = [(cell.path / r["path"], caption(r), numbers(r, s)) for r, s in known]
+            label, means = label_of(labels_of(cell), cell.id), mean_scores(scores.values())
+            cells.append(CellRecord(cell.id, settings, cell.status, images, label, means))
     tracker = make_tracker(config.tracker.name, folder.path, config.tracker.project)
     done = replay(cells, tracker, folder.path.name, grids, arms_table(folder))
     return done, tracker.where()

@@ -23,9 +23,7 @@ from typing import Any, Protocol
 class Tracker(Protocol):
     """Calls come in the order start_cell, log_image..., finish_cell for each cell; then summary; then close."""
 
-    def start_cell(
-        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
-    ) -> None:
+    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], label: str = "") -> None:
         """Begin the run of one cell. cell: its identity within the sweep. config: dotted keys to plain values.
         label: what people see in place of the identity, such as "sampler.steps=8".
 
@@ -36,8 +34,8 @@ class Tracker(Protocol):
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         """One finished picture. values: seconds.*, nfe, token_count, metrics; what is no number is left out."""
 
-    def finish_cell(self, status: str) -> None:
-        """End the cell's run. status: complete or failed."""
+    def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
+        """End the cell's run. status: complete or failed. scores: means over its pictures, by metric."""
 
     def summary(self, sweep: str, grids: Sequence[Path], table: Sequence[Mapping[str, Any]]) -> None:
         """The summary run: grid pictures, and the table of arms with one row a cell. A Path in a row is a picture."""
@@ -52,15 +50,13 @@ class Tracker(Protocol):
 class NoTracker:
     """tracker=none."""
 
-    def start_cell(
-        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
-    ) -> None:
+    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], label: str = "") -> None:
         pass
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         pass
 
-    def finish_cell(self, status: str) -> None:
+    def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
         pass
 
     def summary(self, sweep: str, grids: Sequence[Path], table: Sequence[Mapping[str, Any]]) -> None:
@@ -84,16 +80,14 @@ class GuardedTracker:
         self.on = True
         self._tracker = tracker
 
-    def start_cell(
-        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
-    ) -> None:
-        self._try(lambda: self._tracker.start_cell(sweep, cell, config, tags, label))
+    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], label: str = "") -> None:
+        self._try(lambda: self._tracker.start_cell(sweep, cell, config, label))
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         self._try(lambda: self._tracker.log_image(path, caption, values))
 
-    def finish_cell(self, status: str) -> None:
-        self._try(lambda: self._tracker.finish_cell(status))
+    def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
+        self._try(lambda: self._tracker.finish_cell(status, scores))
 
     def summary(self, sweep: str, grids: Sequence[Path], table: Sequence[Mapping[str, Any]]) -> None:
         self._try(lambda: self._tracker.summary(sweep, grids, table))
@@ -132,9 +126,10 @@ class Tally:
             if math.isfinite(value) and key != "seed":  # a name, not a quantity
                 self._values.setdefault(key, []).append(value)
 
-    def row(self, status: str) -> dict[str, Any]:
-        """status, pictures, and mean/KEY over the pictures for every key that had a finite value."""
+    def row(self, status: str, scores: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """status, pictures, and mean/KEY over the pictures for every key that had a finite value, and every score."""
         means = {f"mean/{key}": math.fsum(values) / len(values) for key, values in self._values.items()}
+        means |= {f"mean/score/{key}": value for key, value in (scores or {}).items()}
         return {"status": status, "pictures": self.pictures, **means}
 
 

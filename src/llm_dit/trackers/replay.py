@@ -18,8 +18,8 @@ class CellRecord:
     config: dict[str, Any]
     status: str
     images: Sequence[tuple[Path, str, Mapping[str, float | None]]]
-    tags: Sequence[str] = ()
     label: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,14 +47,14 @@ def replay(
     done = Replayed()
     for record in records:
         record = record if isinstance(record, CellRecord) else CellRecord(*record)
-        tracker.start_cell(sweep, record.cell, dict(record.config), record.tags, record.label)
+        tracker.start_cell(sweep, record.cell, dict(record.config), record.label)
         for path, caption, values in record.images:
             if not Path(path).is_file():
                 done.missing.append(Path(path))
                 continue
             tracker.log_image(Path(path), caption, values)
             done.images += 1
-        tracker.finish_cell(record.status)
+        tracker.finish_cell(record.status, record.scores)
         done.cells += 1
     if grids or table:
         tracker.summary(sweep, [Path(grid) for grid in grids], table)

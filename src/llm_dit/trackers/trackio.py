@@ -39,11 +39,9 @@ class TrackioTracker:
         self._tally = Tally()
         self._troubles: list[str] = []
 
-    def start_cell(
-        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
-    ) -> None:
+    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], label: str = "") -> None:
         plain = {key: value for key, value in config.items() if not key.startswith("_")}  # reserved by Trackio
-        self._open(sweep, f"{label} {cell}".strip(), {**plain, **({"tags": ", ".join(tags)} if tags else {})})
+        self._open(sweep, f"{label} {cell}".strip(), plain)
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         given = numbers(values)
@@ -51,9 +49,9 @@ class TrackioTracker:
         with self._watched() as trackio:
             self._run.log({"picture": trackio.Image(str(path), caption=caption), **given})
 
-    def finish_cell(self, status: str) -> None:
+    def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
         with self._watched() as trackio:
-            self._run.log(self._tally.row(status))  # logged once a run, the means become bars, one a cell
+            self._run.log(self._tally.row(status, scores))  # logged once a run, the means become bars, one a cell
             if status != "complete":  # runs have no state, and words among the metrics are not shown
                 self._run.alert(f"cell {status}", level=trackio.AlertLevel.ERROR)
         self._finish()

@@ -39,10 +39,8 @@ class WandbTracker:
         self._online_url = ""
         self._unfinished: list[Path] = []  # online runs whose upload was cut short
 
-    def start_cell(
-        self, sweep: str, cell: str, config: dict[str, Any], tags: Sequence[str] = (), label: str = ""
-    ) -> None:
-        self._open(sweep, cell, label or cell, "cell", nested(config), tags)
+    def start_cell(self, sweep: str, cell: str, config: dict[str, Any], label: str = "") -> None:
+        self._open(sweep, cell, label or cell, "cell", nested(config))
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         given = numbers(values)
@@ -54,14 +52,14 @@ class WandbTracker:
         # One step per picture under one key: the page shows step i of all cells side by side, the same prompt and seed.
         self._run.log({"picture": wandb.Image(str(path), caption=caption), **given})
 
-    def finish_cell(self, status: str) -> None:
+    def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
         if self._run is None:
             return
-        self._run.summary.update(self._tally.row(status))
+        self._run.summary.update(self._tally.row(status, scores))
         self._finish(failed=status != "complete")
 
     def summary(self, sweep: str, grids: Sequence[Path], table: Sequence[Mapping[str, Any]]) -> None:
-        self._open(sweep, "", f"{sweep} summary", "summary", {}, ())
+        self._open(sweep, "", f"{sweep} summary", "summary", {})
         if self._run is None:
             return
         import wandb
@@ -88,7 +86,7 @@ class WandbTracker:
         if self._run is not None:
             self._finish(failed=True)
 
-    def _open(self, sweep: str, cell: str, name: str, job: str, config: dict[str, Any], tags: Sequence[str]) -> None:
+    def _open(self, sweep: str, cell: str, name: str, job: str, config: dict[str, Any]) -> None:
         global _out_of_reach
         if self._run is not None:
             self._finish(failed=True)
@@ -134,7 +132,6 @@ class WandbTracker:
                 group=sweep[:128],
                 job_type=job,
                 config=config,
-                tags=[tag[:64] for tag in tags if tag],
                 mode=self.mode,
                 # The default returns the run that is already open, and two cells become one.
                 reinit="create_new",

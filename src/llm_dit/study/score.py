@@ -1,0 +1,127 @@
+"""Scores of a sweep's pictures: which are missing, what the metrics say, kept beside the records.
+
+    cells/ID/scores.jsonl   one line a picture and metric, appended; the last one of each counts
+
+A score belongs to the pixels, the prompt and the metric's identity that it was made from: a picture drawn anew or a
+metric with other weights is scored again, everything else is kept. Metrics themselves are in metrics/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from llm_dit.study.prompts import Element
+from llm_dit.study.store import CellFolder
+
+if TYPE_CHECKING:
+    from llm_dit.metrics.base import Metric, Sample
+
+FILE = "scores.jsonl"
+Key = tuple[str, int]
+
+
+def score_cell(cell: CellFolder, metrics: Sequence[Metric], on_scored: Callable[[int], None] = lambda n: None) -> int:
+    """Score what is missing of a cell's pictures. Returns how many scores are new.
+
+    on_scored(n) after n pictures have a metric's score, or had it already. Raises LabError: weights that are not
+    there, a picture that cannot be read.
+    """
+    records = cell.records()
+    groups = by_prompt(records)
+    known = {(line["metric"], line["identity"], line["prompt_id"], line["seed"], line["input"])
+             for line in cell.lines(FILE)}  # fmt: skip
+    new = 0
+    for metric in metrics:
+        # A grouped metric is given all seeds of a prompt at once, any other one as many pictures as fit a batch.
+        parts = groups if metric.grouped else [records[i : i + metric.batch_size]
+                                               for i in range(0, len(records), metric.batch_size)]  # fmt: skip
+        for part in parts:
+            inputs = [input_hash(part if metric.grouped else [r], r) for r in part]
+            missing = [
+                r for r, i in zip(part, inputs, strict=True)
+                if (metric.name, metric.identity, r["prompt_id"], r["seed"], i) not in known
+            ]  # fmt: skip
+            asked = part if metric.grouped and missing else missing
+            if asked:
+                scores = metric.score([sample_of(cell, r) for r in asked])
+                for record, score in zip(asked, scores, strict=True):
+                    line = {
+                        "metric": metric.name,
+                        "identity": metric.identity,
+                        "prompt_id": record["prompt_id"],
+                        "seed": record["seed"],
+                        "input": input_hash(part if metric.grouped else [record], record),
+                        "grouped": metric.grouped,
+                        "values": {k: finite(v) for k, v in score.values.items()},
+                        "tokens": score.tokens,
+                        "truncated": score.truncated,
+                    }
+                    cell.append(line, FILE)
+                new += len(asked)
+            on_scored(len(part))
+    return new
+
+
+def sample_of(cell: CellFolder, record: dict[str, Any]) -> Sample:
+    """A record's picture and prompt as a metric takes them."""
+    from llm_dit.metrics.base import Sample
+    from llm_dit.picture import read_picture
+
+    elements = tuple(Element(tag, value) for e in record.get("elements", ()) for tag, value in e.items())
+    return Sample(read_picture(cell.path / record["path"]), record["prompt"], elements)
+
+
+def by_prompt(records: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Records in groups of one prompt, in order."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(record["prompt_id"], []).append(record)
+    return list(groups.values())
+
+
+def input_hash(group: Sequence[dict[str, Any]], record: dict[str, Any]) -> str:
+    """What a score is made from: the pixels of the group and of the picture, its prompt and elements."""
+    pixels = sorted(r["pixels_sha256"] for r in group)
+    said = [record["pixels_sha256"], pixels, record["prompt"], record.get("elements", [])]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None for what JSON cannot hold: a metric that gives NaN has no answer."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def scores_of(cell: CellFolder, records: Sequence[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
+    """(prompt id, seed) -> columns of the table: values by name, and identity_METRIC and truncated_METRIC.
+
+    Lines of pictures that were drawn anew since are left out; of several identities the last one counts.
+    """
+    valid = {}
+    for group in by_prompt(records):
+        for r in group:
+            key = (r["prompt_id"], r["seed"])
+            valid[key] = {True: input_hash(group, r), False: input_hash([r], r)}
+    columns: dict[Key, dict[str, Any]] = {}
+    for line in cell.lines(FILE):
+        key = (line["prompt_id"], line["seed"])
+        if key in valid and line["input"] == valid[key][line["grouped"]]:
+            told = {f"identity_{line['metric']}": line["identity"], f"truncated_{line['metric']}": line["truncated"]}
+            columns.setdefault(key, {}).update(line["values"] | told)
+    return columns
+
+
+def mean_scores(columns: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Mean of every score over pictures that have it."""
+    from llm_dit.metrics.registry import info
+
+    found: dict[str, list[float]] = {}
+    for column in columns:
+        for name, value in column.items():
+            if isinstance(value, float) and info(name):
+                found.setdefault(name, []).append(value)
+    return {name: fmean(values) for name, values in found.items()}
