@@ -1,0 +1,114 @@
+// What the page knows: the analysis as it was made, the pictures, and ways to find one by arm, prompt and seed.
+
+const DATA = JSON.parse(byId("data").textContent);
+const ANALYSIS = DATA.analysis;
+const FACTS = DATA.facts || {};
+const PICTURES = DATA.pictures || [];
+const ARMS = ANALYSIS.arms || [];
+const METRICS = ANALYSIS.metrics || [];
+const PROMPTS = ANALYSIS.prompts || [];
+const AXES = ANALYSIS.axes || [];
+const WARNINGS = ANALYSIS.warnings || [];
+
+const ARM_BY_ID = new Map(ARMS.map((arm) => [arm.id, arm]));
+const PROMPT_BY_ID = new Map(PROMPTS.map((prompt) => [prompt.id, prompt]));
+const METRIC_BY_NAME = new Map(METRICS.map((metric) => [metric.name, metric]));
+const BASELINE = ARM_BY_ID.get(ANALYSIS.baseline) || ARMS.find((arm) => arm.is_baseline) || null;
+const SEEDS = [...new Set(PICTURES.map((p) => p.seed))];
+const SWEEPS = [...new Set(ARMS.map((arm) => arm.sweep || ANALYSIS.name))];
+
+PICTURES.forEach((picture, i) => (picture.index = i));
+const PICTURE_AT = new Map(PICTURES.map((p) => [placeKey(p.arm, p.prompt_id, p.seed), p]));
+
+function placeKey(arm, prompt, seed) {
+  return JSON.stringify([arm, prompt, String(seed)]);
+}
+
+function pictureAt(arm, prompt, seed) {
+  return PICTURE_AT.get(placeKey(arm, prompt, seed)) || null;
+}
+
+/** The baseline's picture of the same prompt and seed; null where there is none to compare with. */
+function partnerOf(picture) {
+  if (!BASELINE || picture.arm === BASELINE.id) return null;
+  const partner = pictureAt(BASELINE.id, picture.prompt_id, picture.seed);
+  return partner && !partner.missing ? partner : null;
+}
+
+/** The embedded small picture, or null. A block of them is parsed when the first of it is asked for. */
+const thumbBlocks = [];
+function thumbOf(picture) {
+  if (!picture.thumb) return null;
+  const block = Math.floor(picture.index / DATA.block);
+  if (!thumbBlocks[block]) {
+    const element = document.getElementsByClassName("thumbs")[block];
+    if (!element) return null;
+    thumbBlocks[block] = JSON.parse(element.textContent);
+  }
+  return thumbBlocks[block][picture.index % DATA.block];
+}
+
+/** Where the full picture is, as an address relative to the page. */
+function fileOf(picture) {
+  return picture.path ? picture.path.split("/").map(encodeURIComponent).join("/") : null;
+}
+
+/** An arm's name where space is short: its value when one axis is swept, its label otherwise. */
+function armName(arm) {
+  const single = AXES.length === 1 && SWEEPS.length === 1 && AXES[0] in (arm.axes || {});
+  return single ? valueText(arm.axes[AXES[0]]) : arm.label || arm.id;
+}
+
+/** Values alone, for marks in a plot: "2 / 8". */
+function armMark(arm) {
+  const values = AXES.filter((axis) => axis in (arm.axes || {})).map((axis) => valueText(arm.axes[axis]));
+  return shortened(values.length ? values.join(" / ") : arm.label || arm.id, 26);
+}
+
+function promptText(id) {
+  return PROMPT_BY_ID.get(id)?.prompt ?? id;
+}
+
+const PRIMARY = METRIC_BY_NAME.has(ANALYSIS.primary) ? ANALYSIS.primary : (METRICS.find((m) => m.primary) || {}).name || null;
+
+// What the reader has chosen, and who wants to know.
+const chosen = { metric: PRIMARY || METRICS[0]?.name || null, arm: null, pinned: null };
+const watchers = [];
+
+function watch(draw) {
+  watchers.push(draw);
+}
+
+function choose(change) {
+  Object.assign(chosen, change);
+  for (const draw of watchers) draw(change);
+}
+
+/** 1 when more is better, -1 when less is, 0 when neither is. */
+function sense(metric) {
+  return { higher: 1, lower: -1 }[METRIC_BY_NAME.get(metric)?.direction] || 0;
+}
+
+function directionText(metric) {
+  const known = { 1: "higher is better", "-1": "lower is better", 0: "neither way is better" };
+  return known[sense(metric)];
+}
+
+const VERDICTS = {
+  better: ["better", "\u25b2"],
+  worse: ["worse", "\u25bc"],
+  "no difference seen": ["same", "\u25cb"],
+  "too few prompts": ["unknown", "?"],
+  "not compared": ["unknown", NONE],
+};
+
+/** A verdict with a sign of its own, so that colour is never all that tells. */
+function verdict(found) {
+  const [kind, sign] = VERDICTS[found?.verdict] || ["unknown", NONE];
+  return h("span", { class: `verdict ${kind}` }, h("span", { class: "sign", "aria-hidden": "true" }, sign), ` ${found?.verdict || "not compared"}`);
+}
+
+function verdictKind(arm, metric) {
+  if (arm === BASELINE) return "base";
+  return (VERDICTS[arm.versus?.[metric]?.verdict] || ["unknown"])[0];
+}

@@ -1,0 +1,57 @@
+// How noisy the measurement is: the baseline against itself, where the variance sits, and main effects.
+
+function drawNoise() {
+  const section = byId("noise");
+  heading(section, "Noise and effects", chosen.metric ? h("span", {}, `Of ${chosen.metric}. `, metricBadge(chosen.metric)) : null);
+  if (!chosen.metric) {
+    section.append(h("p", { class: "muted" }, "No metric was scored."));
+    return;
+  }
+  section.append(h("div", { class: "columns" }, noiseFloor(), varianceSplit()), effectsTable());
+}
+
+function noiseFloor() {
+  const d = decimalsOf(chosen.metric);
+  const aa = ANALYSIS.aa?.[chosen.metric];
+  const note = aa?.note || ANALYSIS.aa?.note;
+  const text = aa?.ci
+    ? `The baseline against itself with other seeds: ${signed(aa.delta, d)} ${interval(aa.ci, d, true)} over ${count(aa.n_prompts, "prompt")}. A difference inside this interval means nothing.${isNumber(aa.epsilon) ? ` Two pictures count as tied within \u00b1${fixed(aa.epsilon, d + 1)}.` : ""}`
+    : "";
+  return h("div", {}, h("h3", {}, "Noise floor (A/A)"), text ? h("p", {}, text) : "", note ? h("p", { class: text ? "note" : "muted" }, note) : text ? "" : h("p", { class: "muted" }, "Not measured."));
+}
+
+function varianceSplit() {
+  const v = ANALYSIS.variance?.[chosen.metric];
+  const title = h("h3", {}, "Where the differences vary");
+  const parts = [["prompt", "line0"], ["seed", "line1"], ["residual", "line5"]].filter(([name]) => isNumber(v?.[name]));
+  if (!v) return h("div", {}, title, h("p", { class: "muted" }, ANALYSIS.variance?.note || "Not measured."));
+  const text = parts.map(([name]) => `${name} ${percent(v[name])}`).join(", ");
+  return h(
+    "div",
+    {},
+    title,
+    parts.length ? h("div", { class: "stack tall", role: "img", "aria-label": text }, parts.map(([name, kind]) => h("span", { class: `part ${kind}`, style: { flex: `${Math.max(0, v[name])} 0 0` } }))) : "",
+    parts.length ? h("p", { class: "legend" }, parts.map(([name, kind]) => h("span", { class: "key" }, h("span", { class: `swatch ${kind}` }), `${name} ${percent(v[name])}`))) : "",
+    v.advice ? h("p", {}, v.advice) : "",
+    v.note ? h("p", { class: "note" }, v.note) : ""
+  );
+}
+
+function effectsTable() {
+  const mine = (ANALYSIS.effects || []).filter((x) => x.metric === chosen.metric);
+  if (!mine.length) return "";
+  const d = decimalsOf(chosen.metric);
+  const width = 170;
+  const scale = stripScale([0, ...mine.flatMap((x) => [x.delta_from_first, ...(x.ci || [])])], width);
+  const groups = [...groupBy(mine, (x) => x.axis)].map(([axis, list]) => [
+    h("tr", { class: "by" }, h("th", { colspan: 4, scope: "colgroup" }, axis)),
+    list.map((x, i) => h("tr", {}, h("th", { scope: "row" }, shortened(valueText(x.value), 40)), h("td", {}, fixed(x.mean, d)), h("td", {}, i && isNumber(x.delta_from_first) ? whisker(scale, width, x.delta_from_first, x.ci, "plain-mark", { zero: 0 }) : ""), h("td", {}, i ? [signed(x.delta_from_first, d), h("span", { class: "ci" }, ` ${interval(x.ci, d, true)}`)] : h("span", { class: "muted" }, "first")))),
+  ]);
+  return h(
+    "div",
+    {},
+    h("h3", {}, "Main effects"),
+    h("p", { class: "note" }, "Each axis on its own: means over all values of the others, and the difference from the axis' first value."),
+    h("div", { class: "scroll" }, h("table", { class: "plain effects" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "value"), h("th", { scope: "col" }, "mean"), h("th", { scope: "col" }, scale.head()), h("th", { scope: "col" }, "difference"))), h("tbody", {}, groups)))
+  );
+}

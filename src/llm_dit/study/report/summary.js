@@ -1,0 +1,109 @@
+// The top of the page: what was asked, what was found, in words; what to be careful about; what was varied.
+
+function drawSummary() {
+  const drawn = PICTURES.filter((p) => !p.missing).length;
+  const status = { complete: "complete", running: "still running" }[ANALYSIS.status] || ANALYSIS.status;
+  const parts = [
+    SWEEPS.length > 1 ? `${SWEEPS.length} sweeps: ${listed(SWEEPS)}` : ANALYSIS.name,
+    `${count(ARMS.length, "arm")} \u00d7 ${count(PROMPTS.length, "prompt")} \u00d7 ${count(SEEDS.length, "seed")}`,
+    count(drawn, "picture"),
+    status,
+  ];
+  byId("kicker").replaceChildren(...parts.filter(Boolean).flatMap((p, i) => (i ? [h("span", { class: "dot" }, "\u00b7"), p] : [p])));
+  const holder = byId("findings");
+  holder.replaceChildren(h("div", { class: "findings" }, h("div", { class: "found" }, findings()), aside()), warnings());
+}
+
+/** The paragraphs that answer the question. */
+function findings() {
+  if (!ARMS.length) return [h("p", { class: "answer" }, "No arm has been drawn yet.")];
+  if (!METRICS.length) {
+    return [
+      h("p", { class: "answer" }, "No metric was scored, so nothing here says which arm is better."),
+      h("p", {}, "The pictures can be compared by eye below. To score them: ", h("code", {}, `uv run experiments/run.py task=score sweep.name=${ANALYSIS.name} metrics=NAME`), "."),
+    ];
+  }
+  if (!PRIMARY) return [h("p", { class: "answer" }, "No primary metric was named, so there is no verdict. Every number below is exploratory.")];
+  const d = decimalsOf(PRIMARY);
+  const best = ARMS.filter((a) => isNumber(a.metrics?.[PRIMARY]?.mean)).sort((a, b) => (b.metrics[PRIMARY].mean - a.metrics[PRIMARY].mean) * (sense(PRIMARY) || 1));
+  if (ARMS.length === 1) {
+    const only = ARMS[0].metrics?.[PRIMARY];
+    return [h("p", { class: "answer" }, `There is one arm only, so there is nothing to compare. Its ${PRIMARY} is ${fixed(only?.mean, d)} ${interval(only?.ci, d)}.`)];
+  }
+  if (!BASELINE) {
+    const lead = best[0];
+    return [
+      h("p", { class: "answer" }, "No baseline is named, so no difference was tested."),
+      lead ? h("p", {}, `The ${sense(PRIMARY) < 0 ? "lowest" : "highest"} mean of ${PRIMARY} is ${fixed(lead.metrics[PRIMARY].mean, d)} ${interval(lead.metrics[PRIMARY].ci, d)}, of `, h("b", {}, lead.label), ".") : "",
+    ];
+  }
+  const others = ARMS.filter((a) => a !== BASELINE);
+  const groups = {};
+  for (const arm of others) (groups[arm.versus?.[PRIMARY]?.verdict || "not compared"] ||= []).push(arm);
+  const n = (name) => groups[name]?.length || 0;
+  const said = [];
+  if (n("better")) said.push(`${n("better")} better than the baseline`);
+  if (n("worse")) said.push(`${n("worse")} worse`);
+  if (n("no difference seen")) said.push(`${n("no difference seen")} with no difference seen`);
+  if (n("too few prompts")) said.push(`${n("too few prompts")} on too few prompts to tell`);
+  if (n("not compared")) said.push(`${n("not compared")} not compared`);
+  const base = BASELINE.metrics?.[PRIMARY];
+  return [
+    h("p", { class: "answer" }, `Of ${count(others.length, "arm")}: ${listed(said)}.`),
+    h("p", { class: "measured" }, "Measured by ", h("b", {}, PRIMARY), ` (${directionText(PRIMARY)}), pair by pair against the baseline `, h("b", {}, BASELINE.label), base ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}` : "", ". Brackets are 95\u2009% intervals over prompts."),
+    ["better", "worse", "no difference seen", "too few prompts", "not compared"].filter((name) => n(name)).map((name) => group(name, groups[name], d)),
+    noiseSentence(d),
+  ];
+}
+
+const MOST_NAMED = 6;
+
+function group(name, arms, d) {
+  const of = (arm) => arm.versus?.[PRIMARY] || {};
+  const sorted = [...arms].sort((a, b) => Math.abs(of(b).delta ?? 0) - Math.abs(of(a).delta ?? 0));
+  const compared = name === "better" || name === "worse";
+  const item = (arm) => h("li", {}, h("span", { class: "arm-name" }, arm.label), compared || isNumber(of(arm).delta) ? h("span", { class: "num" }, `${signed(of(arm).delta, d)} ${interval(of(arm).ci, d, true)}`) : h("span", { class: "muted" }, of(arm).note || arm.status));
+  const rest = sorted.slice(MOST_NAMED);
+  const mdes = arms.map((a) => of(a).mde).filter(isNumber).sort((a, b) => a - b);
+  const range = mdes.length && mdes[0] < mdes[mdes.length - 1] ? `${fixed(mdes[0], d)} to ${fixed(mdes[mdes.length - 1], d)}, by arm` : fixed(mdes[0], d);
+  const tail = name === "no difference seen" && mdes.length ? h("p", { class: "muted" }, `Smallest detectable difference: ${range}. A smaller one may be there and would be missed.`) : "";
+  const more = rest.length ? h("details", {}, h("summary", {}, `${rest.length} more`), h("ul", {}, rest.map(item))) : "";
+  return h("div", { class: "group" }, h("h3", {}, verdict({ verdict: name })), h("div", {}, h("ul", {}, sorted.slice(0, MOST_NAMED).map(item)), more, tail));
+}
+
+function noiseSentence(d) {
+  const aa = ANALYSIS.aa?.[PRIMARY] || ANALYSIS.aa;
+  if (aa?.ci) {
+    return h("p", { class: "measured" }, `Noise floor: the baseline against itself with other seeds differs by ${signed(aa.delta, d)} ${interval(aa.ci, d, true)}.`);
+  }
+  return typeof aa?.note === "string" ? h("p", { class: "measured" }, `Noise floor: ${aa.note}`) : "";
+}
+
+/** What was varied, and what all arms share. */
+function aside() {
+  const rows = AXES.map((axis) => {
+    const values = [...new Set(ARMS.filter((a) => axis in (a.axes || {})).map((a) => valueText(a.axes[axis])))];
+    return [h("dt", {}, axis), h("dd", {}, shortened(values.join(", "), 220))];
+  });
+  const settings = FACTS.settings || {};
+  const told = (keys) => h("dl", {}, keys.map((key) => [h("dt", {}, key), h("dd", {}, shortened(valueText(settings[key]), 160))]));
+  const loud = (FACTS.changed || []).filter((key) => key in settings);
+  const quiet = Object.keys(settings).filter((key) => !loud.includes(key));
+  return h(
+    "aside",
+    { class: "facts", "aria-label": "What was varied and what was held" },
+    h("h3", {}, AXES.length ? "Swept" : "Nothing was swept"),
+    h("dl", {}, rows),
+    loud.length ? [h("h3", {}, "The same in all arms"), told(loud)] : "",
+    quiet.length ? h("details", {}, h("summary", {}, `${quiet.length} settings at their defaults`), told(quiet)) : ""
+  );
+}
+
+function warnings() {
+  const gone = PICTURES.filter((p) => p.missing).length;
+  const all = [...WARNINGS];
+  if (gone && !all.some((w) => /missing|gone/.test(w))) all.push(`${count(gone, "picture is", "pictures are")} missing: drawn once, and the file is gone or cannot be read.`);
+  if (ANALYSIS.status === "running" && !all.some((w) => /running|unfinished|not finished/.test(w))) all.push("The sweep has not finished: numbers will change.");
+  if (!all.length) return "";
+  return h("div", { class: "warnings", role: "note" }, h("h3", {}, all.length === 1 ? "Be careful" : `Be careful: ${all.length} things`), h("ul", {}, all.map((w) => h("li", {}, w))));
+}
