@@ -93,9 +93,10 @@ def _declare_operators() -> None:
 _KEPT: list[Any] = []
 
 
-def find_named(key: str, model: str, weights: str) -> Place:
+def find_named(key: str, model: str, weights: str, weights_name: str = "weights", model_name: str = "model") -> Place:
     """The place of a model that settings KEY.model and KEY.weights name.
 
+    weights_name, model_name: what the settings are called, where they have other names.
     model: one of open_clip's names, with weights a tag of it or a file; or a folder, local-dir:FOLDER or
     hf-hub:OWNER/NAME with open_clip_config.json (or transformers' config.json) and weights, where a tag in weights is
     passed over and a file replaces the folder's. Raises ConfigError for unknown names, ModelError for missing weights.
@@ -104,13 +105,13 @@ def find_named(key: str, model: str, weights: str) -> Place:
     if model.replace("/", "-") in open_clip.list_models():  # ViT-L/14 is ViT-L-14, as in open_clip
         model = model.replace("/", "-")
     elif "/" in model or "\\" in model or model.startswith(("local-dir:", "hf-hub:")):
-        folder = find_folder(f"{key}.model", model, [*WEIGHTS_NAMES, *TOKENIZER_PATTERNS])
-        of_file = weights.endswith(WEIGHTS_ENDINGS)
-        file = find_file(f"{key}.weights" if of_file else f"{key}.model", weights if of_file else str(folder),
-                         WEIGHTS_NAMES)  # fmt: skip
+        folder = find_folder(f"{key}.{model_name}", model, [*WEIGHTS_NAMES, *TOKENIZER_PATTERNS])
+        file = find_file(f"{key}.{model_name}", str(folder), WEIGHTS_NAMES)
+        if weights.endswith(WEIGHTS_ENDINGS):
+            file = find_file(f"{key}.{weights_name}", weights, WEIGHTS_NAMES)
         place = _described(key, folder, file)
         if place is None:
-            raise ModelError(f"{key}.model={model}: the folder holds no open_clip_config.json.")
+            raise ModelError(f"{key}.{model_name}={model}: the folder holds no open_clip_config.json.")
         return place
     if model not in open_clip.list_models():
         raise ConfigError(
@@ -122,15 +123,15 @@ def find_named(key: str, model: str, weights: str) -> Place:
     if not tag:
         if not weights.endswith(WEIGHTS_ENDINGS):
             raise ConfigError(
-                f"{key}.weights={weights[:200]}: neither a file of weights nor one of {model}'s tags. "
+                f"{key}.{weights_name}={weights[:200]}: neither a file of weights nor one of {model}'s tags. "
                 f"Its tags: {', '.join(tags) or 'none'}."
             )
-        return Place(key, model, find_file(f"{key}.weights", weights, WEIGHTS_NAMES))
+        return Place(key, model, find_file(f"{key}.{weights_name}", weights, WEIGHTS_NAMES))
     try:
         with quiet():
             file = Path(open_clip.download_pretrained(tag))
     except Exception as error:  # of the hub, urllib and the file system
-        raise not_here(f"{key}.weights", weights, error) from error
+        raise not_here(f"{key}.{weights_name}", weights, error) from error
     # open_clip only warns when a tag was trained with the other GELU, and scores wrongly.
     changes = {"quick_gelu": True} if tag.get("quick_gelu") else {}
     preprocess = {name: tag[name] for name in ("mean", "std", "interpolation", "resize_mode") if name in tag}

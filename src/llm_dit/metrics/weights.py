@@ -39,15 +39,15 @@ def find_file(key: str, value: str, names: Sequence[str], also: Sequence[str] = 
         if local.suffix not in (".safetensors", *TORCH_ENDINGS):
             raise ModelError(f"{key}={value}: must end in .safetensors or {', '.join(TORCH_ENDINGS)}.")
         return local
-    if _is(local.is_dir):
-        found = next((local / name for name in names if (local / name).is_file()), None)
-        if found is None:
-            raise ModelError(f"{key}={value}: the folder holds none of {', '.join(names)}.")
-        return found
-    folder = _download(key, value, [*names, *also])
+    folder = local if _is(local.is_dir) else _download(key, value, [*names, *also])
+    return find_file_in(folder, *names, of=f"{key}={value}")
+
+
+def find_file_in(folder: Path, *names: str, of: str = "") -> Path:
+    """The first of names in a folder. of: what named the folder, for messages. Raises ModelError when none is there."""
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
-        raise ModelError(f"{key}={value}: the repository holds none of {', '.join(names)}.")
+        raise ModelError(f"{of or folder}: holds none of {', '.join(names)}.")
     return found
 
 
