@@ -1,0 +1,183 @@
+"""The arms of a report: every cell of one or several sweeps, what it was asked to be, what is there of it.
+
+An arm is a cell as a reader sees it. Labels come from what ran; only a cell that has not run yet is told by what was
+asked for. analysis.py compares arms, this module finds and names them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from llm_dit.errors import ConfigError, nearest
+from llm_dit.study.store import SweepFolder
+
+
+@dataclass(eq=False)
+class Arm:
+    """One cell. axes: swept keys to values, numbers as numbers. rows: of the long table, one a picture.
+
+    status: complete, failed or unfinished. asked: pictures it is meant to have; None when nobody knows.
+    """
+
+    id: str
+    axes: dict[str, Any]
+    sweep: str = ""
+    cell: str | None = None
+    status: str = "complete"
+    error: str | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    asked: int | None = None
+    label: str = ""
+
+    def scores(self, column: str, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+        """A column as a matrix (prompts, seeds); NaN where there is no picture, no score, or one that is not finite."""
+        rows, columns = {p: i for i, p in enumerate(prompts)}, {s: i for i, s in enumerate(seeds)}
+        matrix = np.full((len(prompts), len(seeds)), np.nan)
+        for row in self.rows:
+            value = row.get(column)
+            if is_number(value) and np.isfinite(value):
+                matrix[rows[row["prompt_id"]], columns[row["seed"]]] = value
+        return matrix
+
+    def mean(self, column: str) -> float:
+        """Mean of a column over pictures; NaN for none."""
+        values = [row[column] for row in self.rows if is_number(row.get(column))]
+        return float(np.mean(values)) if values else float("nan")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_arms(folders: Sequence[SweepFolder]) -> list[Arm]:
+    """The arms of some sweeps: cells in the order asked for, then those of earlier commands. Ids and labels differ."""
+    arms = [arm for folder in folders for arm in _arms_of(folder)]
+    name_apart(arms)
+    return arms
+
+
+def name_apart(arms: Sequence[Arm]) -> None:
+    """Set every label, and tell arms of one id by SWEEP/ID, of one label by their sweep or cell behind it."""
+    taken = Counter(arm.id for arm in arms)
+    for arm in arms:
+        if taken[arm.id] > 1:
+            arm.id = f"{arm.sweep}/{arm.id}"
+        arm.label = label_of(arm.axes) or arm.sweep or arm.id
+    for name in ("sweep", "id"):
+        repeated = Counter(arm.label for arm in arms)
+        groups = {label: {getattr(a, name) for a in arms if a.label == label} for label in repeated}
+        for arm in arms:
+            if repeated[arm.label] > 1 and len(groups[arm.label]) > 1:
+                arm.label += f" ({getattr(arm, name)})"
+
+
+def label_of(axes: dict[str, Any]) -> str:
+    """'sampler.steps=8, guidance=none'."""
+    return ", ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in axes.items())
+
+
+def typed(label: Any) -> Any:
+    """A label as a number if it is one, else as it is."""
+    if isinstance(label, str):
+        try:
+            value = json.loads(label)
+        except ValueError:
+            return label
+        return value if is_number(value) and np.isfinite(value) else label
+    return label
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of an axis are one: as text, as numbers, or read as JSON, with or without quotes."""
+    return str(a) == str(b) or _read(a) == _read(b)
+
+
+def find_baseline(arms: Sequence[Arm], asked: str | None, named: dict[str, Any]) -> tuple[Arm | None, list[str]]:
+    """The arm that others are compared with, and warnings.
+
+    asked: an arm as 'a=1, b=2', by label or by id; it may leave axes out. named: sweep.json's baseline, axis to value.
+    Without either, or when no arm is the one named, the first arm that has pictures. Raises ConfigError for an unknown
+    arm asked for.
+    """
+    if asked is not None:
+        exact = [arm for arm in arms if asked.strip() in (arm.id, arm.label)]
+        wanted = dict(re.findall(r"([^\s=,][^=,]*)=(.*?)(?=,\s*[\w./+~-]+=|$)", asked.strip(), re.DOTALL))
+        found = exact or ([arm for arm in arms if _is(arm, wanted)] if wanted else [])
+        if not found:
+            raise ConfigError(
+                f"report.baseline={asked}: no such arm. {nearest(asked, [a.label for a in arms])}".strip()
+            )
+        return found[0], [] if found[0].rows else [f"the baseline {found[0].label} has no pictures"]
+    found = [arm for arm in arms if _is(arm, named)] if named else []
+    if found:
+        return found[0], [] if found[0].rows else [f"the baseline {found[0].label} has no pictures yet"]
+    first = next((arm for arm in arms if arm.rows), None)
+    warnings = []
+    if named and first:
+        warnings.append(f"no arm is the study's baseline {label_of(named)}; compared with {first.label} instead")
+    return first, warnings
+
+
+def _is(arm: Arm, wanted: dict[str, Any]) -> bool:
+    return all(key in arm.axes and same(arm.axes[key], value) for key, value in wanted.items())
+
+
+def _arms_of(folder: SweepFolder) -> list[Arm]:
+    from llm_dit.study.table import rows
+
+    sweep, table = folder.read(), {}
+    for row in rows(folder):
+        table.setdefault(row["cell"], []).append(row)
+    there = []
+    for cell in folder.cells():
+        done, failed = cell.read("cell.json") or {}, cell.read("failed.json") or {}
+        mine = table.get(cell.id, [])
+        labels = done.get("labels") or failed.get("labels") or (cell.records()[0]["axes"] if mine else None)
+        if labels is None and not done:
+            continue  # a folder in which nothing has happened yet is told by what was asked for
+        status = "complete" if done else "failed" if failed else "unfinished"
+        axes = {key: typed(value) for key, value in (labels or {}).items()}
+        error = failed.get("error") if status == "failed" else None
+        there.append(Arm(cell.id, axes, folder.path.name, cell.id, status, error, mine, done.get("pictures")))
+    asked = sweep.get("cells", [])
+    ordered: list[Arm] = []
+    for number, labels in enumerate(asked):
+        wanted = Arm("", {k: typed(v) for k, v in labels.items()})
+        found = [a for a in there if a not in ordered and a.axes.keys() == wanted.axes.keys() and _is(a, wanted.axes)]
+        if found:
+            ordered += found
+        elif not any(a.axes.keys() == wanted.axes.keys() and _is(a, wanted.axes) for a in ordered):
+            ordered.append(Arm(f"asked-{number + 1}", wanted.axes, folder.path.name, None, "unfinished"))
+    ordered += [arm for arm in there if arm not in ordered]
+    # What a cell that is not finished is meant to have is what most finished ones have.
+    usual = Counter(arm.asked for arm in ordered if arm.asked).most_common(1)
+    for arm in ordered:
+        arm.asked = arm.asked or (usual[0][0] if usual else None)
+    return ordered
+
+
+def _read(value: Any) -> Any:
+    """A value of an axis, written in JSON, YAML or Hydra's grammar, as Python has it; what is none of these as text."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1].replace(f"\\{text[0]}", text[0])
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if text.startswith("["):
+        return [_read(item) for item in text.strip("[]").split(",")]
+    return text
