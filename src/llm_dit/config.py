@@ -244,8 +244,10 @@ class ClipMetric:
     """CLIP similarity, through open_clip."""
 
     enabled: bool = param(False, "Score with CLIP: 100 x the cosine of picture and prompt.", image=False)
-    model: str = param("ViT-L-14", "Architecture by open_clip's name, or local-dir:FOLDER.", image=False)
-    weights: str = param("openai", "Weights: one of open_clip's tags for the model, or a file.", image=False)
+    model: str = param(
+        "ViT-L-14", "Architecture by open_clip's name, or a folder or hub id of model and weights.", image=False
+    )
+    weights: str = param("openai", "One of open_clip's tags for the model, or a file.", image=False)
 
 
 @dataclass
@@ -253,8 +255,10 @@ class SiglipMetric:
     """SigLIP logit, through open_clip."""
 
     enabled: bool = param(False, "Score with SigLIP: the logit, which does not saturate.", image=False)
-    model: str = param("ViT-B-16-SigLIP2", "Architecture by open_clip's name, or local-dir:FOLDER.", image=False)
-    weights: str = param("webli", "Weights: one of open_clip's tags for the model, or a file.", image=False)
+    model: str = param(
+        "ViT-B-16-SigLIP2", "Architecture by open_clip's name, or a folder or hub id of model and weights.", image=False
+    )
+    weights: str = param("webli", "One of open_clip's tags for the model, or a file.", image=False)
 
 
 @dataclass
@@ -270,7 +274,7 @@ class HpsMetric:
     """HPSv2.1 (Wu and others 2023): CLIP ViT-H-14 tuned on people's preferences."""
 
     enabled: bool = param(False, "Score with HPSv2.1.", image=False)
-    weights: str = param("xswu/HPSv2", "Hub id, or the file of the weights.", image=False)
+    weights: str = param("xswu/HPSv2", "Hub id, folder or file of the weights.", image=False)
 
 
 @dataclass
@@ -278,7 +282,7 @@ class ImageRewardMetric:
     """ImageReward (Xu and others 2023), on transformers' BLIP."""
 
     enabled: bool = param(False, "Score with ImageReward.", image=False)
-    weights: str = param("zai-org/ImageReward", "Hub id, or the file of the weights (ImageReward.pt).", image=False)
+    weights: str = param("zai-org/ImageReward", "Hub id, folder or file of the weights (ImageReward.pt).", image=False)
     tokenizer: str = param("google-bert/bert-base-uncased", "Hub id or folder of the BERT tokenizer.", image=False)
 
 
@@ -295,8 +299,14 @@ class AestheticMetric:
     """LAION's aesthetic predictor: a small network over CLIP ViT-L-14."""
 
     enabled: bool = param(False, "Score with the aesthetic predictor.", image=False)
-    weights: str | None = param(None, "File of the predictor (sac+logos+ava1-l14-linearMSE).", image=False)
-    clip_weights: str = param("openai", "Weights of ViT-L-14: one of open_clip's tags, or a file.", image=False)
+    weights: str = param(
+        "trl-lib/ddpo-aesthetic-predictor",
+        "Hub id, folder or file of the predictor (sac+logos+ava1-l14-linearMSE.pth).",
+        image=False,
+    )
+    clip_weights: str = param(
+        "openai", "ViT-L-14: one of open_clip's tags, OpenAI's file, or local-dir:FOLDER.", image=False
+    )
 
 
 @dataclass
@@ -312,11 +322,10 @@ class DiversityMetric:
 
     enabled: bool = param(False, "Score the distance between the pictures of one prompt.", image=False)
     features: str = param(
-        "nano_judge", "What distance is measured between.", image=False, choices=("nano_judge", "clip", "lpips")
+        "nano_judge", "What distance is measured between.", image=False, choices=("nano_judge", "clip")
     )
-    weights: str | None = param(
-        None, "Weights of the features: as metrics.clip.weights for clip, the VGG16 file for lpips.", image=False
-    )
+    model: str = param("ViT-L-14", "Of features=clip, as metrics.clip.model.", image=False)
+    weights: str = param("openai", "Of features=clip, as metrics.clip.weights.", image=False)
 
 
 @dataclass
