@@ -1,9 +1,10 @@
-"""How often does nano draw what was asked? Judged by classifier.py on scenes that training never showed.
+"""How often does nano draw what was asked? Judged by the shipped judge on scenes that training never showed.
 
     uv run python experiments/nano/evaluate.py [--count N] [--name dit] [--sweep]
 
-Draws held-out scenes in known phrasings and in the phrasing never trained on, prints subject, style and colour
-accuracy beside the judge's own on clean sprites and on VAE reconstructions, and writes assets/nano/evaluation.png.
+Draws held-out scenes in known phrasings and in the phrasing never trained on; prints subject, style and colour
+accuracy (the judge's first answer, "none of these" being wrong) beside the judge's own on clean sprites and on VAE
+reconstructions, its mean score, what it took for what; and writes assets/nano/evaluation.png.
 Without --name the shipped weights are read. --sweep compares steps, guidance and shift.
 """
 
@@ -12,16 +13,20 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections import Counter
 
 import numpy as np
 import torch
 from captions import LAYER
-from classifier import KEYS, accuracy, load_classifier
-from common import save_grid, to_tensor
+from common import save_grid, to_pictures, to_tensor
 from export import load_shipped, load_trained
+from judge_pictures import KEYS
 from model import use_real_rotary
+from PIL import Image
 from sample import GUIDANCE, SHIFT, STEPS, held_out_prompts, held_out_scenes, sample
 from scenes import compose_scene, load_sprites
+
+from llm_dit.metrics.nano_judge import NanoJudge
 
 # (steps, guidance in diffusers' meaning, shift)
 SWEEP = [
@@ -31,10 +36,26 @@ SWEEP = [
 ]
 
 
-def show(what: str, values: list[float], seconds: float | None = None) -> None:
-    """One line of the table."""
+def judged(judge: NanoJudge, x: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For pictures [n, 3, h, w] in -1..1: the answers [n, 3], and the probabilities [n, 3] of the labels."""
+    seen = judge.probabilities([Image.fromarray(picture) for picture in to_pictures(x)])
+    scores = [p[torch.arange(len(p)), torch.from_numpy(labels[:, i])] for i, p in enumerate(seen)]
+    return np.stack([p.argmax(1).numpy() for p in seen], 1), torch.stack(scores, 1).numpy()
+
+
+def show(what: str, judge: NanoJudge, x: torch.Tensor, labels: np.ndarray, seconds: float | None = None) -> None:
+    """One line of the table, and what was taken for what."""
+    answers, scores = judged(judge, x, labels)
     took = "" if seconds is None else f"   {seconds:.2f} s a picture"
-    print(f"{what:46s} {100 * values[0]:6.1f} {100 * values[1]:6.1f} {100 * values[2]:6.1f}{took}", flush=True)
+    shares = " ".join(f"{value:6.1f}" for value in 100 * (answers == labels).mean(0))
+    whole = f"{100 * (answers == labels).all(1).mean():6.1f}  mean score {scores.prod(1).mean():.3f}"
+    print(f"{what:46s} {shares} {whole}{took}", flush=True)
+    for i, keys in enumerate(KEYS):
+        wrong = Counter(
+            (keys[a], [*keys, "none"][b]) for a, b in zip(labels[:, i], answers[:, i], strict=True) if a != b
+        )
+        if wrong:
+            print("   " + ", ".join(f"{a} -> {b} {n}" for (a, b), n in wrong.most_common(12)), flush=True)
 
 
 @torch.no_grad()
@@ -48,7 +69,7 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    judge = load_classifier()
+    judge = NanoJudge(None, "cpu", 64)
     model, vae = load_shipped()
     if args.name:
         model = load_trained(args.name)
@@ -65,22 +86,23 @@ def main() -> None:
         ]
         return torch.cat(parts), (time.time() - began) / len(prompts)
 
-    print(f"{len(scenes)} held-out scenes{'':25s} subject  style colour (per cent right)")
+    print(judge.identity)
+    print(f"{len(scenes)} held-out scenes{'':25s} subject  style colour    all (per cent right)")
     if args.sweep:
         for steps, guidance, shift in SWEEP:
             pictures, seconds = draw(held_out_prompts(args.count), steps=steps, guidance=guidance, shift=shift)
-            show(f"steps {steps} guidance {guidance} shift {shift}", accuracy(judge, pictures, labels), seconds)
+            show(f"steps {steps} guidance {guidance} shift {shift}", judge, pictures, labels, seconds)
         return
     sprites, rng = load_sprites(), np.random.default_rng(51)
     clean = to_tensor(np.stack([compose_scene(sprites, *scene, rng) for scene in scenes]))
-    show("the true pictures", accuracy(judge, clean, labels))
+    show("the true pictures", judge, clean, labels)
     rebuilt = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in clean.split(32)])
     psnr = -10 * torch.log10(((rebuilt.clamp(-1, 1) - clean) / 2).square().mean((1, 2, 3)))
-    show(f"VAE reconstructions ({psnr.mean():.1f} dB)", accuracy(judge, rebuilt, labels))
+    show(f"VAE reconstructions ({psnr.mean():.1f} dB)", judge, rebuilt, labels)
     known, seconds = draw(held_out_prompts(args.count))
-    show("drawn, known phrasings", accuracy(judge, known, labels), seconds)
+    show("drawn, known phrasings", judge, known, labels, seconds)
     new, seconds = draw(held_out_prompts(args.count, new_phrasing=True))
-    show("drawn, phrasing never trained on", accuracy(judge, new, labels), seconds)
+    show("drawn, phrasing never trained on", judge, new, labels, seconds)
     save_grid(known[torch.linspace(0, len(known) - 1, min(96, len(known))).long()], 12, "evaluation.png")
 
 
