@@ -21,7 +21,10 @@ from llm_dit.study import effects, statistics, variance
 from llm_dit.study.arms import Arm, find_baseline, is_number, read_arms
 from llm_dit.study.statistics import MIN_PROMPTS, RESAMPLES
 from llm_dit.study.store import SweepFolder
-from llm_dit.study.versus import NOTHING, Pairs, compare, judge, not_compared, pair
+from llm_dit.study.versus import Pairs, compare, judge, not_compared, pair
+
+# Metrics of all seeds of a prompt together: their values of single seeds are not repeated measurements.
+GROUPED = frozenset({"diversity"})
 
 
 def analyse(
@@ -98,7 +101,7 @@ def analyse_arms(
             }
             for arm, front in zip(arms, fronts, strict=True)
         ],
-        "aa": {column: describe_noise(table, column, resamples) for column in columns if base},
+        "aa": {column: describe_noise(table, base, column, resamples) for column in columns if base},
         "variance": {column: describe_variance(table, pairs, column) for column in columns if pairs},
         "slices": slices(table, pairs, resamples),
         "effects": all_effects(table, sweep.get("baselines", {}), resamples),
@@ -232,7 +235,7 @@ def compare_all(
                 continue
             found[arm.id, column] = pairs
             own = (next(iter(seeds_of(arm))), next(iter(base_seeds)))
-            noise = variance.seed_sd(scores)
+            noise = math.nan if metric_of(column) in GROUPED else variance.seed_sd(scores)
             entry = compare(pairs, table.prompts, (table.seeds, own), info(column).direction, noise, resamples)
             entries[arm.id][column] = entry | {"note": notes(pairs, arm, table.base)}
     for exploratory in (False, True):
@@ -286,15 +289,17 @@ def notes(pairs: Pairs, arm: Arm, base: Arm) -> str | None:
     return "; ".join(told) or None
 
 
-def describe_noise(table: Table, column: str, resamples: int) -> dict[str, Any]:
+def describe_noise(table: Table, base: Arm, column: str, resamples: int) -> dict[str, Any]:
     """The A/A row: the baseline's later seeds against its earlier ones, and the tie band that follows."""
-    scores = table.scores(table.base, column)
+    scores = table.scores(base, column)
+    entry = {"n_prompts": 0, "delta": None, "ci": None, "sd": None, "epsilon": None}
+    if metric_of(column) in GROUPED:
+        return entry | {"note": "a score of all seeds of a prompt together has no halves; only equal scores tie"}
     found = variance.against_itself(scores, resamples)
-    entry = {"n_prompts": 0, "delta": None, "ci": list(NOTHING), "sd": None, "epsilon": None}
     if found is None:
         any_score = np.isfinite(scores).any()
-        why = "one seed only: the noise of other seeds is not known" if any_score else "the baseline has no scores"
-        return entry | {"note": why + ", ties are equal scores alone" if any_score else why}
+        why = "one seed only: the noise of other seeds is not known, and only equal scores tie"
+        return entry | {"note": why if any_score else "the baseline has no scores"}
     seeds = found.first + found.second
     epsilon = variance.tie_band(variance.seed_sd(scores), seeds, seeds)
     told = (
@@ -320,6 +325,8 @@ def describe_variance(table: Table, pairs: dict[tuple[str, str], Pairs], column:
     each = [p.each for p in mine if p.each is not None]
     if not mine:
         return nothing | {"note": "no arm was compared"}
+    if metric_of(column) in GROUPED:
+        return nothing | {"note": "a score of all seeds of a prompt together: seeds cannot be told apart"}
     if not each:
         return nothing | {"note": "unpaired seeds: pairs of pictures are needed"}
     found = variance.components(each)
@@ -330,7 +337,7 @@ def describe_variance(table: Table, pairs: dict[tuple[str, str], Pairs], column:
     if found.total <= 0:
         return nothing | {"advice": variance.advice(found), "note": "identical: every difference is the same"}
     shares = {part: getattr(found, part) / found.total for part in ("prompt", "seed", "residual")}
-    note = f"{len(each)} arm{'s' * (len(each) > 1)}, {found.prompts} prompts x {found.seeds} seeds each"
+    note = f"{many(len(each), 'arm')}, {found.prompts} prompts x {found.seeds} seeds each"
     if found.seed > 0 and found.seed_by_chance:
         note += "; the seeds' share is within chance"
     return shares | {"advice": variance.advice(found), "note": note, "total": found.total}
@@ -388,7 +395,9 @@ def find_faults(table: Table, analysis: dict[str, Any]) -> list[str]:
         )
     gone = sum(max(0, (arm.asked or 0) - len(arm.rows)) for arm in arms if arm.status == "complete")
     if gone:
-        told.append(f"{gone} pictures are missing: they were drawn and their files are gone")
+        told.append(
+            f"{many(gone, 'picture')} {'is' if gone == 1 else 'are'} missing: drawn once, and the files are gone"
+        )
     if not table.prompts:
         return [*told, "there are no pictures yet"]
     if not table.columns:
@@ -396,13 +405,15 @@ def find_faults(table: Table, analysis: dict[str, Any]) -> list[str]:
     for metric in analysis["metrics"]:
         if metric["missing"] + metric["not_finite"]:
             told.append(
-                f"{metric['name']}: {metric['missing']} pictures without a score, {metric['not_finite']} not finite; "
-                "only pairs of scores are compared"
+                f"{metric['name']}: {many(metric['missing'], 'picture')} without a score, {metric['not_finite']} not "
+                "finite; only pairs of scores are compared"
             )
         if len(metric["identities"]) > 1 and metric["name"] == metric_of(metric["name"]):
             told.append(f"{metric['name']}: scores of {len(metric['identities'])} versions are mixed: score again")
         if metric["truncated"] and metric["name"] == metric_of(metric["name"]):
-            told.append(f"{metric['name']}: {metric['truncated']} prompts were longer than it reads and were cut")
+            told.append(
+                f"{metric['name']}: {many(metric['truncated'], 'picture')} scored with a prompt cut to what it reads"
+            )
     compared = max((entry["n_prompts"] for arm in analysis["arms"] for entry in arm["versus"].values()), default=0)
     if len(table.prompts) == 1:
         told.append("one prompt only: nothing can be said of other prompts")
@@ -418,6 +429,11 @@ def find_faults(table: Table, analysis: dict[str, Any]) -> list[str]:
     if len(texts) > len(table.prompts):
         told.append("prompts of one id have different texts in different arms; they are paired by id")
     return told
+
+
+def many(number: int, what: str) -> str:
+    """'1 arm', '2 arms'."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def plain(value: Any) -> Any:

@@ -169,7 +169,7 @@ def _read(value: Any) -> Any:
         return value
     text = value.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1].replace(f"\\{text[0]}", text[0])
+        return _read(text[1:-1].replace(f"\\{text[0]}", text[0]))
     try:
         return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text)
     except ValueError:

@@ -65,7 +65,7 @@ def main_effects(
 
     scores: each arm's (prompts, seeds). Only prompt and seed that have a score in every arm count; prompts that have
     one in every arm, when no seed is shared. baseline: the value of each axis that the others are compared with, else
-    its first. Empty when the arms are no full factorial or no prompt is left.
+    its first; it comes first. Empty when the arms are no full factorial or no prompt is left.
     """
     values = factorial(arms)
     if values is None:
@@ -83,7 +83,7 @@ def main_effects(
         named = [v for v in options if axis in baseline and same(v, baseline[axis])]
         reference = (named or options)[0]
         by_value = {v: means[[i for i, arm in enumerate(arms) if arm.axes[axis] == v]].mean(axis=0) for v in options}
-        for value in options:
+        for value in sorted(options, key=lambda v, first=reference: v != first):
             d = by_value[value] - by_value[reference]
             ci = [None, None] if value == reference else list(mean_interval(d, resamples))
             found.append(
