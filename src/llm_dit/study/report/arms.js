@@ -1,16 +1,21 @@
 // The table of arms: one row an arm, any column sorts it, the A/A row below as the measure of noise.
 
-const MEAN_STRIP = 130;
-const DELTA_STRIP = 150;
+const MEAN_STRIP = 110;
+const DELTA_STRIP = 130;
 let armOrder = { key: null, down: false };
 
 function drawArms() {
   const section = byId("arms");
   const metric = METRIC_BY_NAME.get(chosen.metric);
-  const lead = metric ? [`By ${metric.name}, ${directionText(metric.name)}. `, metricBadge(metric.name), metric.help ? ` ${metric.help}` : ""] : "No metric was scored.";
+  const lead = metric ? metricLead(metric) : "No metric was scored.";
   heading(section, "Arms", h("span", {}, lead));
   if (!ARMS.length) return section.append(h("p", {}, "None yet."));
-  section.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of arms" }, armTable()), armLegend(), failures());
+  section.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of arms" }, armTable()), armLegend(), ...failures());
+}
+
+/** A metric in words, for the line under a heading. */
+function metricLead(metric) {
+  return [h("b", {}, metric.name), metricBadge(metric.name), ` ${directionText(metric.name)}${metric.help ? `; ${metric.help}` : ""}.`];
 }
 
 function metricBadge(name) {
@@ -19,13 +24,8 @@ function metricBadge(name) {
 
 function armColumns() {
   const m = chosen.metric;
-  const columns = [{ key: "arm", title: AXES.length === 1 && SWEEPS.length === 1 ? AXES[0] : "arm", text: true, sort: (a) => (AXES.length === 1 ? a.axes?.[AXES[0]] : a.label), cell: armCell }];
+  const columns = [{ key: "arm", title: "arm", text: true, axes: true, cell: armCell }];
   if (SWEEPS.length > 1) columns.push({ key: "sweep", title: "sweep", text: true, sort: (a) => a.sweep, cell: (a) => a.sweep });
-  if (AXES.length > 1) {
-    for (const axis of AXES) {
-      columns.push({ key: axis, title: axis, sort: (a) => a.axes?.[axis], cell: (a) => (axis in (a.axes || {}) ? shortened(valueText(a.axes[axis]), 32) : NONE) });
-    }
-  }
   if (m) columns.push(...metricColumns(m));
   columns.push(
     { key: "seconds", title: "s / picture", sort: (a) => a.seconds, cell: (a) => [seconds(a.seconds), a.pareto && PRIMARY ? h("span", { class: "star", title: "on the frontier of quality and time" }, "\u2020") : ""] },
@@ -75,16 +75,18 @@ function armCell(arm) {
 function armTable() {
   const columns = armColumns();
   const head = columns.map((c) => {
-    const sorted = armOrder.key === c.key;
-    const button = h("button", { type: "button", class: "sort", title: c.help, onclick: () => sortArms(c.key) }, c.title, h("span", { class: "arrow", "aria-hidden": "true" }, sorted ? (armOrder.down ? " \u2193" : " \u2191") : ""));
-    return h("th", { scope: "col", class: c.text ? "text" : "", "data-key": c.key, "aria-sort": sorted ? (armOrder.down ? "descending" : "ascending") : "none" }, button, c.strip ? c.strip.head() : "");
+    // The first column is sorted by any of the axes.
+    const keys = c.axes && AXES.length ? AXES.map((axis) => [axis, axis]) : [[c.key, c.title]];
+    const sorted = keys.some(([key]) => armOrder.key === key);
+    const buttons = keys.map(([key, title]) => h("button", { type: "button", class: "sort", "data-sort": key, title: c.help, onclick: () => sortArms(key) }, title, h("span", { class: "arrow", "aria-hidden": "true" }, armOrder.key === key ? (armOrder.down ? " \u2193" : " \u2191") : "")));
+    return h("th", { scope: "col", class: c.text || c.strip ? "text" : "", "data-key": c.key, "aria-sort": sorted ? (armOrder.down ? "descending" : "ascending") : "none" }, buttons, c.strip ? c.strip.head() : "");
   });
   const rows = sortedArms(columns).map((arm) =>
-    h("tr", { class: arm === BASELINE ? "is-baseline" : "", "data-arm": arm.id }, columns.map((c, i) => h(i ? "td" : "th", { scope: i ? null : "row", class: c.text ? "text" : "", title: c.title_of?.(arm) || null }, c.cell(arm))))
+    h("tr", { class: arm === BASELINE ? "is-baseline" : "", "data-arm": arm.id }, columns.map((c, i) => h(i ? "td" : "th", { scope: i ? null : "row", class: c.text || c.strip ? "text" : "", title: c.title_of?.(arm) || null }, c.cell(arm))))
   );
   const aa = ANALYSIS.aa?.[chosen.metric] || (ANALYSIS.aa?.note ? ANALYSIS.aa : null);
   const foot = aa && columns.some((c) => c.aa)
-    ? h("tfoot", {}, h("tr", { class: "aa" }, columns.map((c, i) => h(i ? "td" : "th", { scope: i ? null : "row", class: c.text ? "text" : "" }, i ? (c.aa ? c.aa() : c.key === "verdict" ? "noise floor" : "") : "A/A: baseline, other seeds"))))
+    ? h("tfoot", {}, h("tr", { class: "aa" }, columns.map((c, i) => h(i ? "td" : "th", { scope: i ? null : "row", class: c.text || c.strip ? "text" : "" }, i ? (c.aa ? c.aa() : c.key === "verdict" ? "noise floor" : "") : "A/A: baseline, other seeds"))))
     : "";
   return h("table", { class: "arm-table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows), foot);
 }
@@ -92,18 +94,18 @@ function armTable() {
 function sortArms(key) {
   if (armOrder.key !== key) armOrder = { key, down: !["arm", "sweep", "status", "p", "seconds", "nfe"].includes(key) && !AXES.includes(key) };
   else armOrder = armOrder.down === (armOrder.first ?? armOrder.down) ? { ...armOrder, down: !armOrder.down, first: armOrder.first ?? armOrder.down } : { key: null, down: false };
-  const focused = document.activeElement?.closest("th")?.dataset.key;
   drawArms();
-  if (focused) byId("arms").querySelector(`th[data-key="${CSS.escape(focused)}"] button`)?.focus();
+  byId("arms").querySelector(`button[data-sort="${CSS.escape(key)}"]`)?.focus();
 }
 
 /** Arms in the chosen order; those without a value come last either way. */
 function sortedArms(columns) {
-  const column = columns.find((c) => c.key === armOrder.key);
-  if (!column) return ARMS;
+  if (!armOrder.key) return ARMS;
+  const axis = AXES.includes(armOrder.key) && ((a) => a.axes?.[armOrder.key]);
+  const value = axis || columns.find((c) => c.key === armOrder.key)?.sort || ((a) => a.label);
   const known = (x) => x !== null && x !== undefined && x !== "";
   return [...ARMS].sort((a, b) => {
-    const [x, y] = [column.sort(a), column.sort(b)];
+    const [x, y] = [value(a), value(b)];
     if (!known(x) || !known(y)) return known(y) - known(x);
     const order = isNumber(x) && isNumber(y) ? x - y : valueText(x).localeCompare(valueText(y), undefined, { numeric: true });
     return armOrder.down ? -order : order;
@@ -112,7 +114,7 @@ function sortedArms(columns) {
 
 function armLegend() {
   const notes = [];
-  if (chosen.metric) notes.push("Dots are means, lines 95\u2009% intervals over prompts.");
+  if (chosen.metric) notes.push("Dots are means, lines 95\u202f% intervals over prompts.");
   if (ANALYSIS.aa?.[chosen.metric]?.ci) notes.push("The grey band is the noise floor: how far the baseline is from itself with other seeds.");
   if (ARMS.some((a) => a.pareto) && PRIMARY) notes.push("\u2020 No arm is both faster and better.");
   if (chosen.metric && chosen.metric !== PRIMARY) notes.push("This metric is exploratory: a reason to look, not a finding.");

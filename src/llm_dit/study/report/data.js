@@ -53,10 +53,18 @@ function fileOf(picture) {
   return picture.path ? picture.path.split("/").map(encodeURIComponent).join("/") : null;
 }
 
-/** An arm's name where space is short: its value when one axis is swept, its label otherwise. */
+/** The end of a key, where no other axis ends the same: "steps" for sampler.steps. */
+function shortAxis(axis) {
+  const end = (key) => key.split(".").pop();
+  return AXES.filter((other) => end(other) === end(axis)).length > 1 ? axis : end(axis);
+}
+
+/** An arm's name where space is short: "-2" along one axis, "shift 2, steps 8" along several, else its label. */
 function armName(arm) {
-  const single = AXES.length === 1 && SWEEPS.length === 1 && AXES[0] in (arm.axes || {});
-  return single ? valueText(arm.axes[AXES[0]]) : arm.label || arm.id;
+  const regular = SWEEPS.length === 1 && AXES.length && AXES.every((axis) => axis in (arm.axes || {}));
+  if (!regular) return arm.label || arm.id;
+  if (AXES.length === 1) return valueText(arm.axes[AXES[0]]);
+  return AXES.map((axis) => `${shortAxis(axis)} ${valueText(arm.axes[axis])}`).join(", ");
 }
 
 /** Values alone, for marks in a plot: "2 / 8". */

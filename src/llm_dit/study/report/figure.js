@@ -84,8 +84,8 @@ function overlap(a, b) {
 }
 
 /** A mark: filled circle; a diamond for the baseline; otherwise by number, so that lines differ without colour. */
-function mark(x, y, kind, shape = "circle") {
-  const size = shape === "diamond" ? 6 : 4.5;
+function mark(x, y, kind, shape = "circle", scale = 1) {
+  const size = (shape === "diamond" ? 6 : 4.5) * scale;
   const paths = {
     diamond: `M${x} ${y - size}L${x + size} ${y}L${x} ${y + size}L${x - size} ${y}Z`,
     square: `M${x - 4} ${y - 4}h8v8h-8Z`,
@@ -107,7 +107,7 @@ function whisker(scale, width, value, ci, kind, { zero = null, band = null } = {
   if (ci && isNumber(ci[0]) && isNumber(ci[1])) {
     svg.append(s("line", { class: `bar-line ${kind}`, x1: scale(ci[0]), x2: scale(ci[1]), y1: height / 2, y2: height / 2 }));
   }
-  if (isNumber(value)) svg.append(mark(scale(value), height / 2, kind, kind === "base" ? "diamond" : "circle"));
+  if (isNumber(value)) svg.append(mark(scale(value), height / 2, kind, kind === "base" ? "diamond" : "circle", 0.75));
   return svg;
 }
 

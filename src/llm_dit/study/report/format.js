@@ -36,16 +36,16 @@ function plain(x) {
 /** Whole numbers with thin spaces between thousands. */
 function grouped(x) {
   if (!isNumber(x)) return NONE;
-  return fixed(x, 0).replace(/\B(?=(\d{3})+$)/g, "\u2009");
+  return fixed(x, 0).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
 function percent(x) {
-  return isNumber(x) ? `${(100 * x).toFixed(0)}\u2009%` : NONE;
+  return isNumber(x) ? `${(100 * x).toFixed(0)}\u202f%` : NONE;
 }
 
 function pValue(p) {
   if (!isNumber(p)) return NONE;
-  return p < 0.001 ? "<\u20090.001" : p.toFixed(3);
+  return p < 0.001 ? "<\u202f0.001" : p.toFixed(3);
 }
 
 function seconds(x) {

@@ -74,7 +74,7 @@ function buildGrid(toTop) {
   grid.rowHeight = grid.frame + CAPTION + GAP;
   grid.columnWidth = grid.size + GAP;
   const lines = Math.max(1, ...grid.columnItems.slice(0, 200).map((c) => Math.min(3, c.texts.reduce((n, t) => n + Math.ceil((measure(t, 12) + 4) / grid.size), 0))));
-  grid.top = 16 * lines + 12;
+  grid.top = Math.max(38, 16 * lines + 12);
   const width = grid.head + grid.columnItems.length * grid.columnWidth;
   const height = grid.top + grid.rowItems.length * grid.rowHeight;
   grid.inner.style.width = `${width}px`;
@@ -196,7 +196,7 @@ function isBaselineAt(at) {
 
 function gridRow(r) {
   const { texts, notes } = grid.rowItems[r];
-  const label = h("div", { class: "grid-row-label", role: "rowheader" }, texts.map((t, i) => h("span", { class: i ? "muted" : "clamp", title: t }, t)), notes[0] && grid.rowHeight > 110 ? h("span", { class: "muted small" }, notes[0]) : "");
+  const label = h("div", { class: "grid-row-label", role: "rowheader" }, texts.map((t, i) => h("span", { class: i ? "muted" : "clamp", title: t }, t)), notes[0] && grid.rowHeight > 110 && grid.head > 150 ? h("span", { class: "muted small" }, notes[0]) : "");
   const element = h("div", { class: "grid-row", role: "row", "aria-rowindex": r + 2, style: { top: `${grid.top + r * grid.rowHeight}px`, height: `${grid.rowHeight}px` } }, label);
   grid.inner.append(element);
   return { element, tiles: new Map() };

@@ -25,7 +25,7 @@ function methodFacts() {
   const rows = [];
   const add = (name, value) => value && rows.push(h("dt", {}, name), h("dd", {}, value));
   for (const sweep of FACTS.sweeps || []) {
-    add(`sweep ${sweep.name}`, [sweep.question ? h("div", {}, sweep.question) : "", sweep.arguments?.length ? h("code", {}, `uv run experiments/run.py -m ${sweep.arguments.join(" ")}`) : ""]);
+    add(`sweep ${sweep.name}`, [sweep.question ? h("div", {}, sweep.question) : "", sweep.arguments?.length ? h("code", {}, `uv run experiments/run.py -m ${sweep.arguments}`) : ""]);
   }
   add("weights", (FACTS.weights || []).join("; "));
   add("device, dtype", (FACTS.devices || []).join("; "));

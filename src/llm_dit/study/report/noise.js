@@ -2,7 +2,7 @@
 
 function drawNoise() {
   const section = byId("noise");
-  heading(section, "Noise and effects", chosen.metric ? h("span", {}, `Of ${chosen.metric}. `, metricBadge(chosen.metric)) : null);
+  heading(section, "Noise and effects", chosen.metric ? h("span", {}, metricLead(METRIC_BY_NAME.get(chosen.metric))) : null);
   if (!chosen.metric) {
     section.append(h("p", { class: "muted" }, "No metric was scored."));
     return;
@@ -15,7 +15,7 @@ function noiseFloor() {
   const aa = ANALYSIS.aa?.[chosen.metric];
   const note = aa?.note || ANALYSIS.aa?.note;
   const text = aa?.ci
-    ? `The baseline against itself with other seeds: ${signed(aa.delta, d)} ${interval(aa.ci, d, true)} over ${count(aa.n_prompts, "prompt")}. A difference inside this interval means nothing.${isNumber(aa.epsilon) ? ` Two pictures count as tied within \u00b1${fixed(aa.epsilon, d + 1)}.` : ""}`
+    ? `The baseline against itself with other seeds: ${signed(aa.delta, d)} ${interval(aa.ci, d, true)} over ${count(aa.n_prompts, "prompt")}. A difference inside this interval means nothing.${isNumber(aa.epsilon) ? ` A prompt counts as tied within \u00b1${fixed(aa.epsilon, d + 1)}.` : ""}`
     : "";
   return h("div", {}, h("h3", {}, "Noise floor (A/A)"), text ? h("p", {}, text) : "", note ? h("p", { class: text ? "note" : "muted" }, note) : text ? "" : h("p", { class: "muted" }, "Not measured."));
 }
@@ -23,14 +23,14 @@ function noiseFloor() {
 function varianceSplit() {
   const v = ANALYSIS.variance?.[chosen.metric];
   const title = h("h3", {}, "Where the differences vary");
-  const parts = [["prompt", "line0"], ["seed", "line1"], ["residual", "line5"]].filter(([name]) => isNumber(v?.[name]));
+  const parts = [["prompt", "line0"], ["seed", "line1"], ["residual", "line5"]].filter(([name]) => isNumber(v?.[name]) && v[name] >= 0);
   if (!v) return h("div", {}, title, h("p", { class: "muted" }, ANALYSIS.variance?.note || "Not measured."));
   const text = parts.map(([name]) => `${name} ${percent(v[name])}`).join(", ");
   return h(
     "div",
     {},
     title,
-    parts.length ? h("div", { class: "stack tall", role: "img", "aria-label": text }, parts.map(([name, kind]) => h("span", { class: `part ${kind}`, style: { flex: `${Math.max(0, v[name])} 0 0` } }))) : "",
+    parts.length ? h("div", { class: "stack tall", role: "img", "aria-label": text }, parts.filter(([name]) => v[name] >= 0.005).map(([name, kind]) => h("span", { class: `part ${kind}`, style: { flex: `${Math.max(0, v[name])} 0 0` } }))) : "",
     parts.length ? h("p", { class: "legend" }, parts.map(([name, kind]) => h("span", { class: "key" }, h("span", { class: `swatch ${kind}` }), `${name} ${percent(v[name])}`))) : "",
     v.advice ? h("p", {}, v.advice) : "",
     v.note ? h("p", { class: "note" }, v.note) : ""
@@ -45,13 +45,13 @@ function effectsTable() {
   const scale = stripScale([0, ...mine.flatMap((x) => [x.delta_from_first, ...(x.ci || [])])], width);
   const groups = [...groupBy(mine, (x) => x.axis)].map(([axis, list]) => [
     h("tr", { class: "by" }, h("th", { colspan: 4, scope: "colgroup" }, axis)),
-    list.map((x, i) => h("tr", {}, h("th", { scope: "row" }, shortened(valueText(x.value), 40)), h("td", {}, fixed(x.mean, d)), h("td", {}, i && isNumber(x.delta_from_first) ? whisker(scale, width, x.delta_from_first, x.ci, "plain-mark", { zero: 0 }) : ""), h("td", {}, i ? [signed(x.delta_from_first, d), h("span", { class: "ci" }, ` ${interval(x.ci, d, true)}`)] : h("span", { class: "muted" }, "first")))),
+    list.map((x, i) => h("tr", {}, h("th", { scope: "row" }, shortened(valueText(x.value), 40)), h("td", {}, fixed(x.mean, d)), h("td", {}, i && isNumber(x.delta_from_first) ? whisker(scale, width, x.delta_from_first, x.ci, "plain-mark", { zero: 0 }) : ""), h("td", {}, i ? [signed(x.delta_from_first, d), h("span", { class: "ci" }, ` ${interval(x.ci, d, true)}`)] : h("span", { class: "muted" }, "reference")))),
   ]);
   return h(
     "div",
     {},
     h("h3", {}, "Main effects"),
-    h("p", { class: "note" }, "Each axis on its own: means over all values of the others, and the difference from the axis' first value."),
+    h("p", { class: "note" }, "Each axis on its own: means over all values of the others, and the difference from the value that stands first."),
     h("div", { class: "scroll" }, h("table", { class: "plain effects" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "value"), h("th", { scope: "col" }, "mean"), h("th", { scope: "col" }, scale.head()), h("th", { scope: "col" }, "difference"))), h("tbody", {}, groups)))
   );
 }

@@ -5,7 +5,7 @@ let axisToScale = true;
 
 function drawPlots() {
   const section = byId("plots");
-  heading(section, "Along the axes", chosen.metric ? h("span", {}, `${chosen.metric}, ${directionText(chosen.metric)}. `, metricBadge(chosen.metric)) : null);
+  heading(section, "Along the axes", chosen.metric ? h("span", {}, metricLead(METRIC_BY_NAME.get(chosen.metric))) : null);
   const plotted = AXES.filter((axis) => axisPoints(axis, chosen.metric).length);
   if (!chosen.metric || (!plotted.length && !ARMS.some((a) => isNumber(a.seconds)))) {
     section.append(h("p", { class: "muted" }, METRICS.length ? "No arm has a score along an axis yet." : "No metric was scored, so there is nothing to plot."));
@@ -69,7 +69,7 @@ function axisPlot(width, height, axis, metric, arms, lineAxis, all) {
   const scaled = numeric && axisToScale && values.length > 1;
   const log = scaled && values[0] > 0 && values[values.length - 1] / values[0] >= 30;
   const lines = lineAxis ? groupBy(arms, (a) => JSON.stringify(a.axes[lineAxis])) : new Map([["", arms]]);
-  const lineText = (arms) => shortened(valueText(arms[0].axes[lineAxis]), 18);
+  const lineText = (arms) => shortened(`${shortAxis(lineAxis)} ${valueText(arms[0].axes[lineAxis])}`, 20);
   const right = lineAxis ? 16 + Math.max(...[...lines.values()].map((a) => measure(lineText(a)))) : 14;
   const left = 52;
   const base = BASELINE?.metrics?.[metric];
@@ -117,7 +117,7 @@ function axisPlot(width, height, axis, metric, arms, lineAxis, all) {
       const look = lineAxis ? kind : verdictKind(arm, metric);
       const ci = found.ci && isNumber(found.ci[0]) ? s("line", { class: `bar-line ${look}`, x1: px, x2: px, y1: y(found.ci[0]), y2: y(found.ci[1]) }) : "";
       const shape = arm === BASELINE ? "diamond" : lineAxis ? LINE_SHAPES[i % 4] : "circle";
-      const spot = s("g", { class: "spot", tabindex: "0", role: "img", "aria-label": armSentence(arm, metric) }, s("circle", { class: "target", cx: px, cy: py, r: 11 }), ci, mark(px, py, look, shape));
+      const spot = s("g", { class: "spot", tabindex: "0", role: "img", "aria-label": armSentence(arm, metric) }, s("circle", { class: "target", cx: px, cy: py, r: 11 }), ci, mark(px, py, arm === BASELINE ? "base" : look, shape));
       svg.append(explained(spot, () => armTip(arm, metric)));
     }
     const last = sorted[sorted.length - 1];
@@ -163,8 +163,8 @@ function armTip(arm, metric) {
 function plotLegend() {
   const entry = (picture, text) => h("span", { class: "key" }, picture, text);
   const dot = (kind, shape) => s("svg", { width: 16, height: 14, "aria-hidden": "true" }, mark(8, 7, kind, shape));
-  const parts = [BASELINE ? entry(dot("base", "diamond"), "baseline, its mean as a dashed line") : ""];
-  if (AXES.length === 1 && BASELINE) parts.push(entry(dot("better"), "better"), entry(dot("worse"), "worse"), entry(dot("same"), "no difference seen"), entry(dot("unknown"), "not tested"));
+  const parts = [BASELINE ? entry(dot("base", "diamond"), "baseline, its mean as a dotted line") : ""];
+  if (AXES.length === 1 && BASELINE) parts.push(...[["better", "better"], ["worse", "worse"], ["same", "no difference seen"], ["unknown", "not tested"]].filter(([kind]) => ARMS.some((a) => verdictKind(a, chosen.metric) === kind)).map(([kind, text]) => entry(dot(kind), text)));
   if (ANALYSIS.aa?.[chosen.metric]?.ci) parts.push(entry(s("svg", { width: 16, height: 14, "aria-hidden": "true" }, s("rect", { class: "band", width: 16, height: 14 })), "noise: the baseline against itself with other seeds"));
   return h("p", { class: "legend" }, parts);
 }

@@ -8,8 +8,9 @@ function drawSummary() {
     `${count(ARMS.length, "arm")} \u00d7 ${count(PROMPTS.length, "prompt")} \u00d7 ${count(SEEDS.length, "seed")}`,
     count(drawn, "picture"),
     status,
+    String(ANALYSIS.generated || "").slice(0, 10),
   ];
-  byId("kicker").replaceChildren(...parts.filter(Boolean).flatMap((p, i) => (i ? [h("span", { class: "dot" }, "\u00b7"), p] : [p])));
+  byId("kicker").replaceChildren(...parts.filter(Boolean).flatMap((p, i) => [i ? h("span", { class: "dot" }, "\u00b7") : "", h("span", { class: "part-of" }, p)]));
   const holder = byId("findings");
   holder.replaceChildren(h("div", { class: "findings" }, h("div", { class: "found" }, findings()), aside()), warnings());
 }
@@ -41,16 +42,18 @@ function findings() {
   const groups = {};
   for (const arm of others) (groups[arm.versus?.[PRIMARY]?.verdict || "not compared"] ||= []).push(arm);
   const n = (name) => groups[name]?.length || 0;
-  const said = [];
-  if (n("better")) said.push(`${n("better")} better than the baseline`);
-  if (n("worse")) said.push(`${n("worse")} worse`);
-  if (n("no difference seen")) said.push(`${n("no difference seen")} with no difference seen`);
-  if (n("too few prompts")) said.push(`${n("too few prompts")} on too few prompts to tell`);
-  if (n("not compared")) said.push(`${n("not compared")} not compared`);
+  const told = (name, one, many) => (n(name) ? [`${n(name)} ${n(name) === 1 ? one : many}`] : []);
+  const said = [
+    n("better") ? told("better", "is better", "are better")[0] : n("worse") || n("no difference seen") ? "none is better" : null,
+    ...told("worse", "is worse", "are worse"),
+    ...told("no difference seen", "shows no difference", "show no difference"),
+    ...told("too few prompts", "has too few prompts to tell", "have too few prompts to tell"),
+    ...told("not compared", "could not be compared", "could not be compared"),
+  ].filter(Boolean);
   const base = BASELINE.metrics?.[PRIMARY];
   return [
-    h("p", { class: "answer" }, `Of ${count(others.length, "arm")}: ${listed(said)}.`),
-    h("p", { class: "measured" }, "Measured by ", h("b", {}, PRIMARY), ` (${directionText(PRIMARY)}), pair by pair against the baseline `, h("b", {}, BASELINE.label), base ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}` : "", ". Brackets are 95\u2009% intervals over prompts."),
+    h("p", { class: "answer" }, `Of ${count(others.length, "arm")} compared with the baseline, ${listed(said)}.`),
+    h("p", { class: "measured" }, "Measured by ", h("b", {}, PRIMARY), ` (${directionText(PRIMARY)}), pair by pair against the baseline `, h("b", {}, BASELINE.label), base ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}` : "", ". Brackets are 95\u202f% intervals over prompts, each arm by itself; the verdicts allow for the number of arms."),
     ["better", "worse", "no difference seen", "too few prompts", "not compared"].filter((name) => n(name)).map((name) => group(name, groups[name], d)),
     noiseSentence(d),
   ];

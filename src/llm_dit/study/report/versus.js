@@ -18,12 +18,16 @@ function drawVersus() {
   }
   section.append(h("div", { class: "versus-top" }, numbersOf(found), slicesOf(arm)));
   if (found.best?.length || found.worst?.length) {
-    section.append(pairs(arm, "Prompts where it gained most", found.best), pairs(arm, "Prompts where it lost most", found.worst));
+    section.append(pairs(arm, "Its best prompts, against the baseline", found.best), pairs(arm, "Its worst prompts, against the baseline", found.worst));
   }
 }
 
+/** The arm to begin with: the best of those that are better, else the one that differs most. */
 function farthest(arms) {
-  const size = (a) => Math.abs(a.versus?.[PRIMARY || chosen.metric]?.delta ?? -1);
+  const found = (a) => a.versus?.[PRIMARY || chosen.metric];
+  const better = arms.filter((a) => found(a)?.verdict === "better");
+  if (better.length) arms = better;
+  const size = (a) => Math.abs(found(a)?.delta ?? -1);
   return arms.reduce((x, y) => (size(y) > size(x) ? y : x));
 }
 

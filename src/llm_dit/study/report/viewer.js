@@ -12,7 +12,9 @@ function openViewer(picture, { against, mode, fromGrid = false } = {}) {
   Object.assign(viewer, { b: picture, a: against === undefined ? defaultPartner(picture) : against, flipped: false, fromGrid });
   if (mode) viewer.mode = mode;
   drawViewer();
-  if (!byId("viewer").open) byId("viewer").showModal();
+  if (byId("viewer").open) return;
+  byId("viewer").showModal();
+  byId("viewer").querySelector("[aria-pressed=true]").focus();
 }
 
 /** What a picture is compared with: the marked one, else the baseline's of the same prompt and seed. */
@@ -38,6 +40,9 @@ function drawViewer() {
     h("footer", { class: "controls" }, chosen.pinned === b ? h("button", { type: "button", onclick: () => { pin(null); viewer.a = partnerOf(b); drawViewer(); } }, "Stop comparing others with this") : h("button", { type: "button", id: "use-as-a", onclick: () => { pin(b); byId("viewer").close(); } }, "Compare others with this one"), fileOf(b) ? h("a", { href: fileOf(b), target: "_blank", rel: "noopener", class: "button" }, "Open the file") : "")
   );
   VIEWS[mode](stage, controls);
+  const dialog = byId("viewer");
+  // What had the focus is gone with the old content; keys must still reach the dialog.
+  if (dialog.open && !dialog.contains(document.activeElement)) dialog.querySelector("[aria-pressed=true]").focus();
 }
 
 function why(a, b) {
@@ -131,7 +136,7 @@ const VIEWS = {
     const set = (gain) => {
       viewer.gain = gain;
       pane.style.setProperty("--gain", gain);
-      text.textContent = `\u00d7\u2009${gain}`;
+      text.textContent = `\u00d7\u202f${gain}`;
     };
     set(viewer.gain);
     stage.append(pane);

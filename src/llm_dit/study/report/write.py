@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -227,7 +228,8 @@ def provenance(folders: Sequence[SweepFolder | Path]) -> dict[str, Any]:
     Settings are those that can change a picture; changed says which of them are not the default.
     """
     sweeps = [f if isinstance(f, SweepFolder) else SweepFolder(Path(f)) for f in folders]
-    default, keys = Config(), [p.key for p in parameters() if p.rule.image] + ["seeds", "prompts.set"]
+    default = Config()
+    keys = ["model.name", "prompts.set", "seeds", *(p.key for p in parameters() if p.rule.image)]
     values: dict[str, list[Any]] = {}
     versions: dict[str, list[str]] = {}
     devices, weights, tables = [], [], []
@@ -254,7 +256,11 @@ def provenance(folders: Sequence[SweepFolder | Path]) -> dict[str, Any]:
         "devices": list(dict.fromkeys(devices)),
         "weights": list(dict.fromkeys(weights)),
         "sweeps": [
-            {"name": s.path.name} | {k: v for k, v in s.read().items() if k in ("question", "arguments", "started")}
+            {
+                "name": s.path.name,
+                "question": s.read().get("question"),
+                "arguments": shlex.join(s.read().get("arguments") or []),
+            }
             for s in sweeps
         ],
         "pictures": len(tables),
