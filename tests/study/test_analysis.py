@@ -227,10 +227,34 @@ def test_main_effects_of_a_full_factorial(base):
     assert effect["ci"][0] < 0.3 < effect["ci"][1]
     assert effect["ci"][1] - effect["ci"][0] < 0.05
     assert (effect["n_prompts"], effect["metric"], effect["reference"]) == (24, "clip", 2.0)
+    assert all(abs(x["delta"]) < 0.05 and x["ci"][0] < 0 < x["ci"][1] for x in found["interactions"])
     assert study(*arms[:-1])["effects"] == []
     arms[5].rows = []
     assert study(*arms)["effects"] == []
     assert study(arm(0, base), arm(1, base))["effects"] == []
+
+
+def test_an_interaction_is_what_ordinary_least_squares_finds_with_prompts_as_fixed_effects(base):
+    from statsmodels.api import OLS
+
+    rng = np.random.default_rng(9)
+    places = [(a, b, c) for a in (0, 1) for b in (0, 1, 2) for c in (0, 1)]
+    scores = {
+        p: base + 0.2 * p[0] - 0.1 * p[1] + 0.3 * (p[:2] == (1, 2)) + rng.normal(0, 0.05, base.shape) for p in places
+    }
+    arms = [Arm(f"c{p}", dict(zip("abc", p, strict=True)), "s", rows=rows({"clip": scores[p]})) for p in places]
+    found = {(*x["axes"], *x["values"]): x for x in study(*arms)["interactions"]}
+    assert found["a", "b", 1, 2]["ci"][0] < 0.3 < found["a", "b", 1, 2]["ci"][1]
+    assert len(found) == 2 + 1 + 2
+
+    def columns(a, b, c):
+        main = [a == 1, b == 1, b == 2, c == 1]
+        return [*main, main[0] * main[1], main[0] * main[2], main[0] * main[3], main[1] * main[3], main[2] * main[3]]
+
+    design = [np.eye(24)[i].tolist() + columns(*p) for p in places for i in range(24)]
+    fit = OLS(np.concatenate([scores[p].mean(axis=1) for p in places]), np.array(design, dtype=float)).fit()
+    assert found["a", "b", 1, 2]["delta"] == pytest.approx(fit.params[24 + 5])
+    assert found["b", "c", 1, 1]["delta"] == pytest.approx(fit.params[24 + 7])
 
 
 def test_pareto_is_quality_against_seconds(base):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,8 @@ def analyse_arms(
         "aa": {column: describe_noise(table, base, column, resamples) for column in columns if base},
         "variance": {column: describe_variance(table, pairs, column) for column in columns if pairs},
         "slices": slices(table, pairs, resamples),
-        "effects": all_effects(table, sweep.get("baselines", {}), resamples),
+        "effects": all_effects(table, sweep.get("baselines", {}), effects.main_effects, resamples),
+        "interactions": all_effects(table, sweep.get("baselines", {}), effects.interactions, resamples),
     }
     analysis["warnings"] = [*warnings, *find_faults(table, analysis)]
     return plain(analysis)
@@ -153,16 +154,11 @@ class Table:
 
 def metric_columns(arms: Sequence[Arm]) -> list[str]:
     """The scores in the rows, in the registry's order, each metric's parts behind it."""
-    found: dict[str, bool] = {}
-    for arm in arms:
-        for row in arm.rows:
-            for key, value in row.items():
-                if info(key) and not isinstance(value, str | bool | list | dict):
-                    found[key] = found.get(key, False) or value is not None
+    rows = [row for arm in arms for row in arm.rows]
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if info(name)]
+    scored = [name for name in names if any(is_number(row.get(name)) for row in rows)]
     order = list(METRICS)
-    return sorted(
-        (c for c, seen in found.items() if seen), key=lambda c: (order.index(metric_of(c)), c != metric_of(c))
-    )
+    return sorted(scored, key=lambda name: (order.index(metric_of(name)), name != metric_of(name)))
 
 
 def metric_of(column: str) -> str:
@@ -366,8 +362,13 @@ def slices(table: Table, pairs: dict[tuple[str, str], Pairs], resamples: int) ->
     return found
 
 
-def all_effects(table: Table, baselines: dict[str, dict[str, Any]], resamples: int) -> list[dict[str, Any]]:
-    """Main effects of every sweep that is a full factorial, against the baseline's value of each axis."""
+def all_effects(
+    table: Table,
+    baselines: dict[str, dict[str, Any]],
+    kind: Callable[..., list[dict[str, Any]]],
+    resamples: int,
+) -> list[dict[str, Any]]:
+    """Effects of one kind in every sweep that is a full factorial, against the baseline's value of each axis."""
     found = []
     for name in dict.fromkeys(arm.sweep for arm in table.arms):
         mine = [arm for arm in table.arms if arm.sweep == name]
@@ -376,7 +377,7 @@ def all_effects(table: Table, baselines: dict[str, dict[str, Any]], resamples: i
         reference = (baselines.get(name) or {}) | (table.base.axes if table.base and table.base.sweep == name else {})
         for column in table.columns:
             scores = [table.scores(arm, column) for arm in mine]
-            entries = effects.main_effects(mine, scores, reference, column, resamples)
+            entries = kind(mine, scores, reference, column, resamples)
             found += [entry | {"sweep": name} for entry in entries]
     return found
 

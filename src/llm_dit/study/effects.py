@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,25 +68,15 @@ def main_effects(
     one in every arm, when no seed is shared. baseline: the value of each axis that the others are compared with, else
     its first; it comes first. Empty when the arms are no full factorial or no prompt is left.
     """
-    values = factorial(arms)
-    if values is None:
-        return []
-    cube = np.stack(scores)
-    whole = np.isfinite(cube).all(axis=0)
-    if whole.any():
-        cube = np.where(whole, cube, np.nan)
-    means = np.stack([mean_of_seeds(matrix) for matrix in cube])
-    means = means[:, np.isfinite(means).all(axis=0)]
-    if means.shape[1] == 0:
+    values, means = factorial(arms), whole_prompts(scores)
+    if values is None or means.shape[1] == 0:
         return []
     found = []
-    for axis, options in values.items():
-        named = [v for v in options if axis in baseline and same(v, baseline[axis])]
-        reference = (named or options)[0]
-        by_value = {v: means[[i for i, arm in enumerate(arms) if arm.axes[axis] == v]].mean(axis=0) for v in options}
-        for value in sorted(options, key=lambda v, first=reference: v != first):
-            d = by_value[value] - by_value[reference]
-            ci = [None, None] if value == reference else list(mean_interval(d, resamples))
+    for axis, options in with_reference_first(values, baseline).items():
+        by_value = {v: mean_where(arms, means, {axis: v}) for v in options}
+        for value in options:
+            d = by_value[value] - by_value[options[0]]
+            ci = [None, None] if value == options[0] else list(mean_interval(d, resamples))
             found.append(
                 {
                     "axis": axis,
@@ -93,12 +84,66 @@ def main_effects(
                     "metric": metric,
                     "n_prompts": means.shape[1],
                     "mean": float(by_value[value].mean()),
-                    "reference": reference,
+                    "reference": options[0],
                     "delta_from_first": float(d.mean()),
                     "ci": ci,
                 }
             )
     return found
+
+
+def interactions(
+    arms: Sequence[Arm],
+    scores: Sequence[np.ndarray],
+    baseline: dict[str, Any],
+    metric: str,
+    resamples: int = RESAMPLES,
+) -> list[dict[str, Any]]:
+    """How far two axes do not add up: one entry for each pair of values that are not their axes' references.
+
+    delta: what the first axis' change does at the second one's value, minus what it does at the second's reference.
+    In a full factorial that is the interaction of ordinary least squares with prompts as fixed effects.
+    """
+    values, means = factorial(arms), whole_prompts(scores)
+    if values is None or means.shape[1] == 0:
+        return []
+    found = []
+    for (a, of_a), (b, of_b) in itertools.combinations(with_reference_first(values, baseline).items(), 2):
+        for x, y in itertools.product(of_a[1:], of_b[1:]):
+            there, here = (
+                mean_where(arms, means, {a: x, b: other}) - mean_where(arms, means, {a: of_a[0], b: other})
+                for other in (y, of_b[0])
+            )
+            d = there - here
+            entry = {"axes": [a, b], "values": [x, y], "references": [of_a[0], of_b[0]], "metric": metric}
+            ci = list(mean_interval(d, resamples))
+            found.append(entry | {"n_prompts": len(d), "delta": float(d.mean()), "ci": ci})
+    return found
+
+
+def whole_prompts(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """Prompt means (arms, prompts) over what every arm has a score of, by prompt and seed, or by prompt alone."""
+    cube = np.stack(scores)
+    whole = np.isfinite(cube).all(axis=0)
+    if whole.any():
+        cube = np.where(whole, cube, np.nan)
+    means = np.stack([mean_of_seeds(matrix) for matrix in cube])
+    return means[:, np.isfinite(means).all(axis=0)]
+
+
+def with_reference_first(values: dict[str, list[Any]], baseline: dict[str, Any]) -> dict[str, list[Any]]:
+    """Each axis' values with the baseline's, where it names one of them, before the others."""
+
+    def first(axis: str, options: list[Any]) -> list[Any]:
+        named = [v for v in options if axis in baseline and same(v, baseline[axis])]
+        return [*named, *(v for v in options if v not in named)]
+
+    return {axis: first(axis, options) for axis, options in values.items()}
+
+
+def mean_where(arms: Sequence[Arm], means: np.ndarray, wanted: dict[str, Any]) -> np.ndarray:
+    """Mean over the arms that have these values, by prompt."""
+    return means[[i for i, arm in enumerate(arms) if all(arm.axes[a] == v for a, v in wanted.items())]].mean(axis=0)
 
 
 def pareto(quality: Sequence[float], cost: Sequence[float], direction: str) -> list[bool]:

@@ -184,14 +184,17 @@ def _counts(n: int, resamples: int, stream: int) -> np.ndarray:
 
 def _signs(n: int, resamples: int) -> Iterator[np.ndarray]:
     """Sign flips in blocks of rows of -1 and 1, (rows, n), float32."""
+    flips = _flips(n, resamples)
+    for start in range(0, len(flips), _ROWS):
+        yield flips[start : start + _ROWS].astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _flips(n: int, resamples: int) -> np.ndarray:
+    """All sign flips of up to EXACT prompts, else random ones, (flips, n), as bytes."""
     if n <= EXACT:
-        bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
-        yield (2 * bits - 1).astype(np.float32)
-        return
-    generator = np.random.default_rng([n, resamples, 2])
-    for start in range(0, resamples, _ROWS):
-        rows = min(_ROWS, resamples - start)
-        yield (2 * generator.integers(2, size=(rows, n), dtype=np.int8) - 1).astype(np.float32)
+        return (2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1) - 1).astype(np.int8)
+    return 2 * np.random.default_rng([n, resamples, 2]).integers(2, size=(resamples, n), dtype=np.int8) - 1
 
 
 def _at_quantiles(ordered: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
