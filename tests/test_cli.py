@@ -42,15 +42,24 @@ def test_a_replay_takes_changes_and_says_what_differs(run_main):
     first = out.splitlines()[1]
     _, again, _, _ = run_main(f"from_image={first}", "sampler.steps=2", "seed=6", "num_images=2", "output.dir=b")
     *paths, verdict = again.splitlines()
-    assert verdict == "not the same pixels as the original; different: seed, sampler"
+    assert verdict == "not the same pixels as the original; different: seed, sampler.steps"
     assert [read_record(p)["seed"] for p in paths] == [6, 7]
     assert read_record(paths[0])["nfe"] == 2
     _, again, _, _ = run_main(f"from_image={first}", "output.name=new", "prompt.text=y")
     assert again.splitlines() == [
         "outputs/images/new.png",
-        "not the same pixels as the original; different: prompt",
+        "not the same pixels as the original; different: prompt.text",
     ]
     assert read_record("outputs/images/new.png")["seed"] == 5
+
+
+def test_a_replay_with_another_template_wears_that_template(run_main):
+    _, first, _, _ = run_main("x", "model=tiny", "prompt.template=photograph")
+    _, fresh, _, _ = run_main("x", "model=tiny", "prompt.template=watercolor", "output.name=fresh")
+    _, again, _, _ = run_main(f"from_image={first.strip()}", "prompt.template=watercolor", "output.name=again")
+    fresh, again = read_record(fresh.strip()), read_record(again.splitlines()[0])
+    assert again["formatted_prompt"] == fresh["formatted_prompt"]
+    assert again["pixels_sha256"] == fresh["pixels_sha256"]
 
 
 def test_a_prompt_file_is_the_prompt(run_main, tmp_path):

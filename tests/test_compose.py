@@ -101,6 +101,8 @@ def test_in_a_sweep_commas_part_values():
         (["+guidance.guidance_scael=2"], "Did you mean 'guidance.guidance_scale'?"),
         (["sampler.stpes=3"], "unknown key 'sampler.stpes'. Did you mean 'sampler.steps'?"),
         (["steps=4"], "unknown key 'steps'. Did you mean 'sampler.steps'?"),
+        (["step=4"], "unknown key 'step'. Did you mean 'sampler.steps'?"),
+        (["modle=tiny"], "unknown key 'modle'. Did you mean 'model'?"),
         (["seed=abc"], "seed='abc': must be a whole number."),
         (["seed=null"], "seed=null: must be a whole number."),
         (["sampler.steps=1.5"], "sampler.steps='1.5': must be a whole number."),

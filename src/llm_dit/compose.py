@@ -7,6 +7,7 @@ Hydra or sees a DictConfig. Nothing here imports torch.
 
 from __future__ import annotations
 
+import difflib
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from llm_dit.config import Config, Rule, get, is_group, parameters, type_hints
 from llm_dit.errors import ConfigError, nearest
+from llm_dit.paths import shipped_folder, user_path
 
 ConfigStore.instance().store(name="base_config", node=Config)
 
@@ -38,12 +40,11 @@ _HYDRA_ROOTS = ("hydra",)
 
 
 def conf_dir() -> Path:
-    """The folder of config groups: inside the installed package, or at the root of a source checkout."""
-    here = Path(__file__).resolve().parent
-    for candidate in (here / "conf", here.parents[1] / "conf"):
-        if (candidate / "config.yaml").is_file():
-            return candidate
-    raise ConfigError(f"the conf folder is missing beside {here}: reinstall the package.")
+    """The folder of config groups."""
+    folder = shipped_folder("conf")
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{folder} is missing: reinstall the package.")
+    return folder
 
 
 def compose(overrides: Sequence[str] = (), *, prompt: str | None = None, config_dir: Path | None = None) -> Config:
@@ -207,11 +208,11 @@ def unknown_key(key: str) -> str:
     if "." in key and key.split(".")[0] in groups:
         hint = nearest(key, [k for k in every if k.startswith(key.split(".")[0] + ".")])
     else:
-        hint = nearest(key, [k for k in every if "." not in k] + groups)
-        if not hint.startswith("Did"):
-            leaf = nearest(last, [k.split(".")[-1] for k in every])
-            full = [k for k in every if leaf == f"Did you mean '{k.split('.')[-1]}'?"]
-            hint = f"Did you mean '{full[0]}'?" if full else hint
+        # step=3 means sampler.steps rather than the group sweep: the last part of a key is what people remember.
+        places = {k.split(".")[-1]: k for k in reversed(every)} | {name: name for name in groups}
+        close = difflib.get_close_matches(last, places, n=3, cutoff=0.6)
+        close.sort(key=lambda name: sorted(name) != sorted(last))  # swapped letters before added ones
+        hint = f"Did you mean '{places[close[0]]}'?" if close else nearest(key, groups)
     return f"unknown key '{key}'. {hint}"
 
 
@@ -269,7 +270,7 @@ def _check_combinations(config: Config) -> None:
     if config.prompt.text is not None and len(config.prompt.text) > MAX_PROMPT_CHARACTERS:
         raise ConfigError(_too_long(config.prompt.text))
     model = config.model
-    if model.revision is not None and (":" in model.path or Path(model.path).expanduser().is_dir()):
+    if model.revision is not None and (":" in model.path or user_path(model.path).is_dir()):
         raise ConfigError(f"model.revision={model.revision}: only a hub id has one; model.path={model.path} is none.")
     _check_name("output.name", config.output.name)
     _check_name("sweep.name", config.sweep.name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from os.path import expanduser
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.compose import MAX_PROMPT_CHARACTERS
@@ -14,6 +12,7 @@ from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import PromptError
 from llm_dit.models.cache import Models
 from llm_dit.models.place import at_work
+from llm_dit.paths import user_path
 from llm_dit.text.chat import ChatParts, clean_whitespace, format_prompt, strip_quotes
 from llm_dit.text.length import FittedPrompt, truncate_user
 from llm_dit.text.template import load_template
@@ -21,6 +20,7 @@ from llm_dit.text.template import load_template
 if TYPE_CHECKING:
     import torch
 
+TEMPLATE_PARTS = ("system", "thinking", "assistant", "force_think_block")
 REMEMBER = 512  # prompts kept in memory; a real one takes about 150 kB
 
 
@@ -47,7 +47,7 @@ def read_prompt(config: Config) -> str:
         return config.prompt.text
     if config.prompt_file is None:
         raise PromptError('no prompt: give it in quotes, as in run.py "a red apple", or as prompt_file=PATH.')
-    path = Path(expanduser(config.prompt_file))
+    path = user_path(config.prompt_file)
     try:
         size = path.stat().st_size
         if size > 4 * MAX_PROMPT_CHARACTERS:
@@ -67,14 +67,8 @@ def settle_prompt(config: Config) -> Config:
     prompt = replace(config.prompt, text=read_prompt(config))
     if prompt.template:
         template = load_template(prompt.template)
-        prompt = replace(
-            prompt,
-            template=None,
-            system=prompt.system or template.system,
-            thinking=prompt.thinking or template.thinking,
-            assistant=prompt.assistant or template.assistant,
-            force_think_block=prompt.force_think_block or template.force_think_block,
-        )
+        parts = {part: getattr(prompt, part) or getattr(template, part) for part in TEMPLATE_PARTS}
+        prompt = replace(prompt, template=None, **parts)
     return replace(config, prompt=prompt, prompt_file=None)
 
 

@@ -13,12 +13,12 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass
-from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import Config, get, parameters
 from llm_dit.errors import ImageError, OutputError
+from llm_dit.paths import user_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ def identity(config: Config) -> str:
 def file_sha256(path: str | Path) -> str:
     """Hash of a file's bytes. Raises ImageError when it cannot be read."""
     try:
-        return hashlib.sha256(Path(expanduser(path)).read_bytes()).hexdigest()
+        return hashlib.sha256(user_path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
@@ -69,7 +69,7 @@ def read_picture(path: str | Path) -> Image.Image:
     """A picture file as RGB, upright (EXIF) and with transparency laid on white. Raises ImageError."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    path = Path(expanduser(path))
+    path = user_path(path)
     try:
         with Image.open(path) as file:
             if file.width * file.height > MAX_INPUT_PIXELS:
@@ -110,7 +110,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """The record inside a PNG made here. Raises ImageError when there is none or it is of another version."""
     from PIL import Image
 
-    path = Path(expanduser(path))
+    path = user_path(path)
     try:
         with Image.open(path) as file:
             text = getattr(file, "text", {}).get(PNG_KEY)
@@ -136,7 +136,7 @@ def check_writable(folder: str | Path) -> Path:
 
     Raises OutputError, before minutes are spent on a picture that could not be saved.
     """
-    folder = Path(expanduser(folder))
+    folder = user_path(folder)
     place = next((p for p in (folder, *folder.parents) if os.path.exists(p)), Path("."))
     try:
         with tempfile.TemporaryFile(dir=place):

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from llm_dit.compose import changed_keys, check
-from llm_dit.config import Config, get, parameters, put, to_dict
+from llm_dit.conditioning import TEMPLATE_PARTS
+from llm_dit.config import Config, PromptConfig, get, parameters, put, to_dict
 from llm_dit.errors import ConfigError
 from llm_dit.picture import read_record
 
@@ -32,6 +33,9 @@ def config_from_image(config: Config, overrides: Iterable[str]) -> Config:
     current = {k for k in leaves if k in ("task", "from_image") or k.startswith(("hardware.", "output."))}
     if "prompt_file" in changed:
         recorded = replace(recorded, prompt=replace(recorded.prompt, text=None))
+    if "prompt.template" in changed:  # the record holds the old template's parts, which would win over the new one's
+        empty = {part: getattr(PromptConfig(), part) for part in TEMPLATE_PARTS}
+        recorded = replace(recorded, prompt=replace(recorded.prompt, **empty))
     values = to_dict(recorded)
     for key in current | (changed & leaves):
         put(values, key, get(config, key))
@@ -46,5 +50,14 @@ def compare_with_original(config: Config, record: dict[str, Any]) -> str:
     facts = ("device", "dtype", "model_fingerprint", "versions", "init_image_sha256", "seed")
     different = [k for k in facts if before[k] != record[k]]
     old, new = before["config"], record["config"]
-    different += [k for k in new if k not in BOOKKEEPING and new[k] != old.get(k)]
+    leaves = [p.key for p in parameters() if p.key.split(".")[0] not in BOOKKEEPING]
+    different += [key for key in leaves if value_at(new, key) != value_at(old, key)]
     return f"not the same pixels as the original; different: {', '.join(different) or 'nothing that is recorded'}"
+
+
+def value_at(values: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key of a recorded config; None where it has none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found

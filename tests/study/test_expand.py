@@ -75,7 +75,7 @@ def test_a_swept_seed_becomes_the_cells_list_of_seeds():
 
 def test_the_same_command_finds_its_own_folder_and_another_does_not():
     name = sweep_name(None, {"prompt.text": "x"}, {"encoder_layer.index": ["-1", "-2"]})
-    assert name.startswith("index-")
+    assert name.startswith("encoder_layer.index-")
     assert name == sweep_name(
         None, {"prompt.text": "x", "hardware.threads": "1"}, {"encoder_layer.index": ["-1", "-2"]}
     )

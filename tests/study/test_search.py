@@ -11,17 +11,37 @@ pytest.importorskip("optuna")
 
 
 def test_a_search_draws_cells_and_finds_the_least(run_main):
-    code, _, _, _ = run_main(
+    code, out, err, _ = run_main(
         "-m", "x", "model=tiny", "tracker=none", "hydra/sweeper=optuna", "hydra/sweeper/sampler=random",
         "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=1",
         "sampler.steps=choice(1,2,3)", "sweep.metric=nfe", "sweep.name=s",
     )  # fmt: skip
-    assert code == 0
+    assert (code, err) == (0, "")
+    assert "outputs/sweeps/s/table.parquet" in out
+    assert list(Path("outputs/sweeps/s/grids").glob("*.png"))
     cells = [json.loads(p.read_text()) for p in Path("outputs/sweeps/s").glob("cells/*/cell.json")]
     tried = sorted(int(c["labels"]["sampler.steps"]) for c in cells)
     assert tried == sorted(set(tried))  # a setting tried twice is drawn once
-    results = next(Path("outputs/sweeps").glob("**/optimization_results.yaml")).read_text()
+    results = Path("outputs/sweeps/s/optimization_results.yaml").read_text()
     assert f"best_value: {min(tried)}.0" in results or f"best_value: {min(tried)}\n" in results
+
+
+@pytest.mark.parametrize(("setting", "message"), [("dry_run=true", "dry_run lists"), ("resume=false", "another sweep")])
+def test_what_a_search_cannot_follow_is_refused(run_main, setting, message):
+    code, out, err, written = run_main(
+        "-m", "x", "model=tiny", "tracker=none", "hydra/sweeper=optuna", "sampler.steps=choice(1,2)", setting
+    )
+    assert (code, out, written) == (2, "", [])
+    assert message in err
+
+
+def test_a_search_without_a_name_is_called_search(run_main):
+    code, _, _, _ = run_main(
+        "-m", "x", "model=tiny", "tracker=none", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1",
+        "hydra.sweeper.n_jobs=1", "sampler.steps=choice(1,2)",
+    )  # fmt: skip
+    assert code == 0
+    assert {p.name for p in Path("outputs/sweeps").iterdir()} == {"search"}
 
 
 def test_a_metric_that_is_not_in_the_table_is_named(run_main):

@@ -73,7 +73,7 @@ def test_a_name_is_made_of_the_axes_and_found_again(run_main):
         _, out, _, _ = run_main("-m", "x", "model=tiny", "encoder_layer.index=-1,-2", "tracker=none")
         assert f"{drawn} pictures drawn" in out
     (folder,) = Path("outputs/sweeps").iterdir()
-    assert folder.name.startswith("index-")
+    assert folder.name.startswith("encoder_layer.index-")
 
 
 def test_resume_false_draws_anew_in_a_new_folder(sweep):
@@ -238,3 +238,52 @@ def test_a_folder_that_cannot_be_written_is_told_before_drawing(sweep, tmp_path,
     code, out, err, _ = sweep("x", "sampler.steps=1,2", f"sweep.dir={place}")
     assert (code, out) == (2, "")
     assert "cannot be written" in err
+
+
+def test_cells_that_draw_the_same_are_drawn_once_and_told(sweep):
+    code, out, err, _ = sweep("x", "guidance=none,cfg", "guidance.guidance_scale=0", "seed=1,2")
+    assert code == 0
+    assert err == "note: guidance=cfg draws the same as guidance=none; drawn once\n"
+    assert "1 cells (1 complete), 2 pictures drawn" in out
+
+
+def test_continuing_keeps_the_cells_and_arguments_of_earlier_runs(sweep):
+    sweep("x", "sampler.steps=1,2")
+    _, _, _, folder = sweep("x", "sampler.steps=3,2")
+    described = folder.read()
+    assert described["cells"] == [{"sampler.steps": "3"}, {"sampler.steps": "2"}, {"sampler.steps": "1"}]
+    assert [next(a for a in run["arguments"] if "steps" in a) for run in described["runs"]] == [
+        "sampler.steps=1,2",
+        "sampler.steps=3,2",
+    ]
+
+
+def test_a_baseline_that_no_cell_is_is_told(run_main, tmp_path):
+    study = tmp_path / "my.yaml"
+    text = "settings: [model=tiny, prompt.text=x, tracker=none]\naxes: {sampler.shift: [1.0, 2.0]}\n"
+    study.write_text(text + "baseline: {sampler.shift: 3.0}\n")
+    assert "no cell is the baseline sampler.shift=3.0" in run_main(f"sweep={study}", "dry_run=true")[2]
+    study.write_text(text + "baseline: {sampler.shift: 2}\n")
+    assert run_main(f"sweep={study}", "dry_run=true")[2] == ""
+
+
+def test_a_cell_that_fails_midway_shows_what_it_lacks(sweep, monkeypatch):
+    from llm_dit.errors import RenderError
+    from llm_dit.study import cell
+    from llm_dit.study.pages import tiles_of
+
+    real = cell.render
+
+    def render(config, on_picture):
+        if config.sampler.steps == 2 and 2 in config.seeds:
+            real(config.__class__(**{**vars(config), "seeds": [1]}), on_picture=on_picture)
+            raise RenderError("broke down")
+        return real(config, on_picture=on_picture)
+
+    monkeypatch.setattr(cell, "render", render)
+    code, _, _, folder = sweep("x", "sampler.steps=1,2", "seed=1,2")
+    assert code == 1
+    tiles = tiles_of(folder, folder.read()["cells"])
+    assert sorted((t.place["sampler.steps"], t.place["seed"], t.reason) for t in tiles if t.path is None) == [
+        ("2", "2", "failed")
+    ]

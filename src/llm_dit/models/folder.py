@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from llm_dit.errors import ModelError, nearest
+from llm_dit.paths import user_path
 
 SHIPPED = Path(__file__).resolve().parent
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -61,10 +62,10 @@ def language_model_folder(source: str, component: str) -> Path:
 
 def _local_folder(path: str, key: str) -> Path | None:
     """The folder of that name, or None for what looks like a hub id."""
-    local = os.path.expanduser(path)
-    if os.path.isdir(local):
-        return Path(local)
-    if os.path.exists(local):
+    local = user_path(path)
+    if path and os.path.isdir(local):
+        return local
+    if path and os.path.exists(local):
         hint = "A single transformer file goes into model.transformer_file." if key == "model.path" else ""
         raise ModelError(f"{key}={path}: a file, not a model folder. {hint}".rstrip())
     if not HUB_ID.fullmatch(path):

@@ -8,7 +8,6 @@ one line. What is loaded stays in cache.py.
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from llm_dit.models.weights import (
     restore_small_gguf_weights,
     tensor_shape,
 )
+from llm_dit.paths import user_path
 from llm_dit.text.encoder import TransformersTextEncoder
 
 RANDOM = "random:tiny"
@@ -82,7 +82,7 @@ def load_text_encoder(model: ModelConfig, placement: Placement) -> TransformersT
     elif source and (source == "shipped:smollm2" or source.endswith(".gguf")):
         from llm_dit.models.gguf_lm import load_gguf_llm, smollm2_gguf_path
 
-        path = smollm2_gguf_path() if source == "shipped:smollm2" else Path(os.path.expanduser(source))
+        path = smollm2_gguf_path() if source == "shipped:smollm2" else user_path(source)
         language_model, tokenizer = load_gguf_llm(path)
     else:
         language_model, tokenizer = _load_language_model(model, placement)
@@ -102,9 +102,7 @@ def load_tokenizer(model: ModelConfig) -> TransformersTextEncoder:
     elif source and (source == "shipped:smollm2" or source.endswith(".gguf")):
         from llm_dit.models.gguf_lm import load_gguf_tokenizer, smollm2_gguf_path
 
-        tokenizer = load_gguf_tokenizer(
-            smollm2_gguf_path() if source == "shipped:smollm2" else Path(os.path.expanduser(source))
-        )
+        tokenizer = load_gguf_tokenizer(smollm2_gguf_path() if source == "shipped:smollm2" else user_path(source))
     else:
         tokenizer = _load_hf_tokenizer(model)
     return TransformersTextEncoder(
@@ -165,7 +163,7 @@ def _load_diffusers(cls: type, folder: Path, placement: Placement) -> Any:
 
 def _load_single_file(cls: type, model: ModelConfig, placement: Placement) -> Any:
     """A transformer from one .safetensors file (original or diffusers' names) or a quantized .gguf file."""
-    path = Path(os.path.expanduser(str(model.transformer_file)))
+    path = user_path(str(model.transformer_file))
     if not path.is_file():
         raise ModelError(f"model.transformer_file={path}: there is no such file.")
     if path.suffix not in (".safetensors", ".gguf"):

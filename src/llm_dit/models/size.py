@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from math import prod
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from llm_dit.config import ModelConfig
 from llm_dit.models.folder import SHIPPED
 from llm_dit.models.load import RANDOM
 from llm_dit.models.weights import safetensors_shapes
+from llm_dit.paths import user_path
 
 
 def count_parameters(model: ModelConfig) -> dict[str, int] | None:
@@ -23,14 +25,16 @@ def count_parameters(model: ModelConfig) -> dict[str, int] | None:
         parts = {"transformer": tiny_transformer(), "vae": tiny_vae(), "text_encoder": tiny_text_encoder()[0]}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     shipped = model.path.startswith("shipped:")
-    root = SHIPPED / model.path.removeprefix("shipped:") if shipped else Path(model.path).expanduser()
+    root = SHIPPED / model.path.removeprefix("shipped:") if shipped else user_path(model.path)
     if not root.is_dir():
         return None
     sources = {
-        "transformer": Path(model.transformer_file).expanduser() if model.transformer_file else root / "transformer",
+        "transformer": user_path(model.transformer_file) if model.transformer_file else root / "transformer",
         "vae": root / "vae",
         "text_encoder": _text_encoder(model, root),
     }
+    if not all(os.path.exists(path) for path in sources.values()):  # a text encoder given by hub id, say
+        return None
     return {name: count_in(path) for name, path in sources.items()}
 
 
@@ -41,7 +45,7 @@ def _text_encoder(model: ModelConfig, root: Path) -> Path:
         return smollm2_gguf_path()
     if model.text_encoder is None:
         return root / "text_encoder"
-    own = Path(model.text_encoder).expanduser()
+    own = user_path(model.text_encoder)
     return own / "text_encoder" if (own / "text_encoder").is_dir() else own
 
 
@@ -53,4 +57,4 @@ def count_in(path: Path) -> int:
         with opened(path) as data:
             return sum(prod(record.shape) for record in read_header(path, data)[1].values())
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    return sum(prod(shape) for file in files for shape in safetensors_shapes(file).values())
+    return sum(prod(shape) for file in files for shape in safetensors_shapes(file, integers=True).values())

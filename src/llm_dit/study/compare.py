@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from llm_dit.errors import ImageError, OutputError, nearest
+from llm_dit.paths import user_path
 from llm_dit.picture import read_picture, write_whole
 from llm_dit.study.sheet import Source, fit_picture, gallery, on_white, write_sheet
 
@@ -114,7 +115,7 @@ def save_metadata(path: str | Path, record: Mapping[str, Any]) -> Path:
     numpy numbers and arrays, paths and tuples are written as what they hold; numbers that are not finite as null.
     Raises OutputError when it cannot be written or holds something else.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".json"):
         path = path.with_suffix(".json")
     else:

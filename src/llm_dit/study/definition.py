@@ -15,11 +15,12 @@ Nothing here runs anything; expand.py makes cells of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from os.path import expanduser, isfile
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from llm_dit.errors import ConfigError, nearest
+from llm_dit.paths import shipped_folder, user_path
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,15 @@ class Study:
 
 
 def sweeps_dir() -> Path:
-    """The shipped studies: inside the installed package, or at the root of a source checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "sweeps"
-    return inside if inside.is_dir() else package.parents[1] / "sweeps"
+    """The folder of the shipped studies."""
+    return shipped_folder("sweeps")
 
 
 def load_study(name: str) -> Study:
     """A shipped study by name, or any .yaml file by path. Raises ConfigError that names the place."""
     import yaml
 
-    path = Path(expanduser(name)) if name.endswith((".yaml", ".yml")) else sweeps_dir() / f"{name}.yaml"
+    path = user_path(name) if name.endswith((".yaml", ".yml")) else sweeps_dir() / f"{name}.yaml"
     if not isfile(path):
         known = [p.stem for p in sweeps_dir().glob("*.yaml")]
         raise ConfigError(f"sweep={name}: no such study. {nearest(name, known)}")

@@ -80,5 +80,5 @@ def sweep_name(study_name: str | None, fixed: dict[str, str], swept: dict[str, l
     aside = ("hardware", "tracker", "sweep.", "seed", "num_images", "dry_run", "resume", "task", "output")
     aside += ("prompts.ids", "prompts.categories", "prompts.difficulties", "prompts.count")
     text = repr(sorted((k, v) for k, v in (fixed | swept).items() if not k.startswith(aside)))
-    axes = "-".join(re.sub(r"\W+", "_", key.split(".")[-1] if key.count(".") == 1 else key) for key in swept) or "cell"
+    axes = "-".join(re.sub(r"[^\w.]+", "_", key) for key in swept) or "cell"
     return f"{axes[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

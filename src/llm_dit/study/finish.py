@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from os.path import expanduser
 from pathlib import Path
 
 from llm_dit.config import Config
 from llm_dit.errors import ConfigError, LabError, nearest
+from llm_dit.paths import user_path
 from llm_dit.study.store import SweepFolder
 
 
@@ -57,7 +57,7 @@ def write_sweep_report(folder: SweepFolder, config: Config) -> Path:
 
 def existing_sweep(config: Config, name: str | None = None) -> SweepFolder:
     """The folder of a sweep, of sweep.name by default. Raises ConfigError when there is none, with the nearest one."""
-    root = Path(expanduser(config.sweep.dir))
+    root = user_path(config.sweep.dir)
     there = [p.parent.name for p in root.glob("*/sweep.json")]
     key, name = ("report.sweeps", name) if name else ("sweep.name", config.sweep.name)
     if name is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from llm_dit.compose import check, compose, prepare_overrides, quote, seeds_of
 from llm_dit.config import Config, OutputConfig
 from llm_dit.errors import ConfigError, LabError
+from llm_dit.paths import user_path
 from llm_dit.study.cell import axis_labels, cell_id, label_of, prompts_of
 from llm_dit.study.definition import Study, load_study
 from llm_dit.study.expand import expand, fold_seeds, grammar, sweep_name
@@ -74,7 +74,7 @@ def plan_sweep(parser: Any, arguments: list[str], master: DictConfig) -> Plan:
         raise ConfigError("output.* is for single pictures; a sweep goes to sweep.dir under sweep.name.")
     prompts_of(first)  # no prompt, no such set: told before anything is written
     name = first.sweep.name or sweep_name(study.name, fixed, swept)
-    root = Path(expanduser(first.sweep.dir))
+    root = user_path(first.sweep.dir)
     if not first.resume:
         name = unused_name(root, name)
     # Workers of a cluster start in folders of their own, so the sweep's place is told whole.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_dit.errors import PromptError, nearest
+from llm_dit.paths import shipped_folder, user_path
 
 DIFFICULTIES = ("easy", "medium", "hard", "extreme")
 # Elements that say what is being probed; no picture can be asked about them.
@@ -64,10 +65,8 @@ class PromptSet:
 
 
 def prompt_sets_dir() -> Path:
-    """The shipped sets: inside the installed package, or at the root of a source checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "prompt_sets"
-    return inside if inside.is_dir() else package.parents[1] / "prompts"
+    """The folder of the shipped sets."""
+    return shipped_folder("prompt_sets", checkout="prompts")
 
 
 def list_prompt_sets() -> list[str]:
@@ -112,7 +111,7 @@ def load_prompt_set(name_or_path: str | Path) -> PromptSet:
     """A whole set: a shipped one by name, or any .yaml (or .yml) file by path. Raises PromptError."""
     given = str(name_or_path)
     # os.path, because pathlib raises for an unknown ~user and for a name that is too long.
-    path = Path(os.path.expanduser(given))
+    path = user_path(given)
     by_path = path.suffix.lower() in (".yaml", ".yml")
     if by_path and os.path.isfile(path):
         pass

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from llm_dit.errors import ImageError, OutputError
+from llm_dit.paths import user_path
 from llm_dit.picture import read_picture, write_whole
 from llm_dit.study.lettering import COLOUR, Block, line_height, set_balanced, set_text, widest_word
 
@@ -118,7 +119,7 @@ def picture_size(source: Source) -> tuple[int, int] | None:
     if source is None:
         return None
     try:
-        with Image.open(Path(source).expanduser()) as file:
+        with Image.open(user_path(source)) as file:
             return file.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
@@ -220,7 +221,7 @@ def paint(sheet: Sheet) -> Image.Image:
 
 def write_sheet(sheet: Sheet, path: str | Path) -> Path:
     """Paint a sheet into a PNG, whole or not at all. Raises OutputError, also for a name that is not of a PNG."""
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path}: it is written as PNG, so its name must end in .png.")
     png = io.BytesIO()
@@ -234,7 +235,7 @@ def _load(spot: Spot) -> tuple[Image.Image | None, str]:
         return None, spot.reason or "missing"
     if isinstance(spot.source, Image.Image):
         return on_white(spot.source), ""
-    if not Path(spot.source).expanduser().exists():
+    if not user_path(spot.source).exists():
         return None, "missing"
     try:
         return read_picture(spot.source), ""

@@ -24,11 +24,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
 from llm_dit.config import Config
+from llm_dit.paths import user_path
 from llm_dit.picture import write_whole
 
 LEFTOVER_AGE = 3600  # seconds after which a half-written file of the sweep can only be a killed process's
@@ -168,4 +168,4 @@ class SweepFolder:
 
 def sweep_of(config: Config) -> SweepFolder:
     """The folder that a config's cells go to."""
-    return SweepFolder(Path(expanduser(config.sweep.dir)) / str(config.sweep.name))
+    return SweepFolder(user_path(config.sweep.dir) / str(config.sweep.name))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.picture import write_whole
+from llm_dit.replay import value_at
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
 
@@ -59,9 +60,7 @@ def row_of(cell: CellFolder, record: dict[str, Any]) -> dict[str, Any]:
 
 def axis_value(config: dict[str, Any], key: str, label: str) -> Any:
     """A swept key's value with its own type, so that a table sorts by it; groups and lists stay labels."""
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+    value = value_at(config, key)
     plain = isinstance(value, bool | int | float | str) and key not in ("seed", "seeds")
     return value if plain else None if label == "null" else label
 

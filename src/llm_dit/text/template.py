@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from os.path import expanduser, isfile
+from os.path import isfile
 from pathlib import Path
 
 from llm_dit.errors import PromptError, nearest
+from llm_dit.paths import shipped_folder, user_path
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,8 @@ class Template:
 
 
 def templates_dir() -> Path:
-    """The shipped templates: inside the installed package, or at the root of a source checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "templates"
-    return inside if inside.is_dir() else package.parents[1] / "templates"
+    """The folder of the shipped templates."""
+    return shipped_folder("templates")
 
 
 def list_templates() -> list[Template]:
@@ -46,7 +45,7 @@ def list_templates() -> list[Template]:
 
 def load_template(name: str) -> Template:
     """A shipped template by name, or any .md file by path. Raises PromptError."""
-    path = Path(expanduser(name)) if name.endswith(".md") else templates_dir() / f"{name}.md"
+    path = user_path(name) if name.endswith(".md") else templates_dir() / f"{name}.md"
     if not isfile(path):
         known = [p.stem for p in templates_dir().glob("*.md")]
         raise PromptError(f"prompt.template={name}: no such template. {nearest(name, known)}")

@@ -1,0 +1,21 @@
+"""Where files are: what a user typed as a path, and the folders that ship with the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def user_path(typed: str | Path) -> Path:
+    """A path as typed, with ~ as the home folder; a ~name that nobody has stays as it is."""
+    return Path(os.path.expanduser(typed))
+
+
+def shipped_folder(inside: str, checkout: str | None = None) -> Path:
+    """A folder of YAML or markdown: inside the installed package, or at the root of a source checkout.
+
+    checkout: its name there, when it differs.
+    """
+    package = Path(__file__).resolve().parent
+    installed = package / inside
+    return installed if installed.is_dir() else package.parents[1] / (checkout or inside)
