@@ -39,14 +39,15 @@ def damaged(x: torch.Tensor, labels: np.ndarray, rng: np.random.Generator) -> Re
     shuffled = tiles.permute(0, 3, 1, 4, 2, 5).reshape(n, 3, 128, 128)
     small = {side: F.interpolate(x, size=side, mode="area") for side in (32, 16, 8)}
     blurs = {side: F.interpolate(tiny, size=128, mode="bicubic") for side, tiny in small.items()}
-    halves = torch.cat([x[..., :64], x.roll(1, 0)[..., 64:]], 3)
+    another = x.roll(n // 3, 0)  # the scenes are in the order of their subjects
+    halves = torch.cat([x[..., :64], another[..., 64:]], 3)
     return {
         "as they are": (x, labels),
         **{f"blurred to {side} x {side}": (blurred, labels) for side, blurred in blurs.items()},
         **{f"{share} % noise": (x * (1 - share / 100) + noise * share / 100, labels) for share in (30, 60, 90)},
         "in 64 shuffled pieces": (shuffled, labels),
         "left half, right half of another": (halves, labels),
-        "mean of two": ((x + x.roll(1, 0)) / 2, labels),
+        "mean of two": ((x + another) / 2, labels),
         "mirrored": (x.flip(3), labels),
         "upside down": (x.flip(2), labels),
         "in grey": (x.mean(1, keepdim=True).expand(-1, 3, -1, -1), labels),

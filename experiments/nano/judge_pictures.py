@@ -193,7 +193,8 @@ def icon_pictures(rng: np.random.Generator, icons: Icons, n: int, other: float, 
     ground = grounds(rng, n, np.stack([subject, styles], 1), answers, at)
     kind = np.where(rng.random(n) < (0.0 if calm else 0.3), rng.integers(1, 4, n), 0)  # warp, hole, cover
     warp = np.where(kind == 1, rng.uniform(0.02, 0.16, n), rng.uniform(0, 0.012, n) * (rng.random(n) < 0.5))
-    icon = placed(fetch(icons, numbers, styles), rng, warp.astype(np.float32))
+    sprites, mirrored = fetch(icons, numbers, styles), torch.from_numpy(rng.random(n) < 0.1)
+    icon = placed(torch.where(mirrored[:, None, None, None], sprites.flip(3), sprites), rng, warp)
     sure = np.stack([ramp(warp, 0.03, 0.1), ramp(warp, 0.05, 0.14)], 1)
     x = over(icon, ground)
     for i in np.flatnonzero(kind >= 2):
@@ -270,7 +271,8 @@ def empty_pictures(rng: np.random.Generator, n: int, answers: Answers, at: slice
             if rng.random() < 0.5:
                 noise = torch.from_numpy(rng.uniform(-1, 1, (1, channels, side, side))).float()
             mode = "nearest" if rng.random() < 0.5 else "bilinear"
-            x[i] = (F.interpolate(noise, size=SIZE, mode=mode) * rng.uniform(0.3, 1.2) + 0.3 * low)[0].clamp(-1, 1)
+            strength = rng.uniform(0.8 if side >= 64 else 0.4, 1.3)  # weaker fine noise is a grained background
+            x[i] = (F.interpolate(noise, size=SIZE, mode=mode) * strength + 0.3 * low)[0].clamp(-1, 1)
             answers.weights[at.start + i, 2] = float(side != SIZE or channels == 3)
         elif kind == 3:  # clouds of colour
             side = int(rng.integers(2, 7))
@@ -296,7 +298,7 @@ def damage(rng: np.random.Generator, x: torch.Tensor, answers: Answers) -> torch
     for i in np.flatnonzero(rng.random(n) < 0.12):
         stream = io.BytesIO()
         Image.fromarray(to_pictures(x[i : i + 1])[0]).save(stream, "JPEG", quality=int(rng.integers(12, 80)))
-        x[i] = to_tensor(np.asarray(Image.open(stream))[None])[0]
+        x[i] = to_tensor(np.array(Image.open(stream))[None])[0]
     x = F.interpolate(x, size=SMALL, mode="area")
     gain = torch.from_numpy(rng.uniform(0.88, 1.12, (n, 1, 1, 1)) * rng.uniform(0.95, 1.05, (n, 3, 1, 1))).float()
     x = x * gain + torch.from_numpy(rng.uniform(-0.05, 0.05, (n, 3, 1, 1))).float()

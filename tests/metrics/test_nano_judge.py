@@ -194,7 +194,7 @@ def test_two_answers_are_none(find):
 
 @pytest.mark.parametrize("name", ["starter", "nano_heldout"])
 def test_the_prompt_s_words_are_its_elements(judge, name):
-    for prompt in load_prompts(name).prompts:
+    for prompt in load_prompts(name):
         from_elements = judge.vocabulary.asked(Sample(Image.new("RGB", (8, 8)), prompt.prompt, prompt.elements))
         assert judge.vocabulary.find(prompt.prompt) == from_elements
         assert None not in from_elements.values()
