@@ -10,7 +10,7 @@ function drawArms() {
   const lead = metric ? metricLead(metric) : "No metric was scored.";
   heading(section, "Arms", h("span", {}, lead));
   if (!ARMS.length) return section.append(h("p", {}, "None yet."));
-  section.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of arms" }, armTable()), armLegend(), ...failures());
+  section.append(h("div", { class: `scroll ${ARMS.length > 24 ? "tall" : ""}`, tabindex: "0", role: "region", "aria-label": "Table of arms" }, armTable()), armLegend(), ...failures());
 }
 
 /** A metric in words, for the line under a heading. */

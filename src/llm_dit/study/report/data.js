@@ -64,7 +64,7 @@ function armName(arm) {
   const regular = SWEEPS.length === 1 && AXES.length && AXES.every((axis) => axis in (arm.axes || {}));
   if (!regular) return arm.label || arm.id;
   if (AXES.length === 1) return valueText(arm.axes[AXES[0]]);
-  return AXES.map((axis) => `${shortAxis(axis)} ${valueText(arm.axes[axis])}`).join(", ");
+  return AXES.map((axis) => `${shortAxis(axis)}\u00a0${valueText(arm.axes[axis])}`).join(", ");
 }
 
 /** Values alone, for marks in a plot: "2 / 8". */

@@ -39,7 +39,8 @@ function paretoPlot(width, height, metric, arms, front) {
   }
   svg.append(s("text", { class: "axis-name", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, `seconds a picture${log ? " (log scale)" : ""}`));
   if (front.length > 1) svg.append(s("polyline", { class: "front", points: front.map((a) => `${x(a.seconds)},${y(a.metrics[metric].mean)}`).join(" ") }));
-  const taken = arms.map((a) => ({ x: x(a.seconds) - 7, y: y(a.metrics[metric].mean) - 7, w: 14, h: 14 }));
+  const spots = arms.map((a) => ({ x: x(a.seconds) - 7, y: y(a.metrics[metric].mean) - 7, w: 14, h: 14 }));
+  const lines = [...arms.filter((a) => isNumber(a.metrics[metric].ci?.[0])).map((a) => upright(x(a.seconds), y(a.metrics[metric].ci[1]), y(a.metrics[metric].ci[0]))), ...along(front.map((a) => [x(a.seconds), y(a.metrics[metric].mean)]))];
   const named = [...front, ...(front.includes(BASELINE) || !arms.includes(BASELINE) ? [] : [BASELINE])];
   for (const arm of arms) {
     const [px, py] = [x(arm.seconds), y(arm.metrics[metric].mean)];
@@ -49,15 +50,30 @@ function paretoPlot(width, height, metric, arms, front) {
     const spot = s("g", { class: "spot", tabindex: "0", role: "img", "aria-label": `${armSentence(arm, metric)}, ${seconds(arm.seconds)} s` }, s("circle", { class: "target", cx: px, cy: py, r: 11 }), whiskers, mark(px, py, kind, arm === BASELINE ? "diamond" : "circle"));
     svg.append(explained(spot, () => armTip(arm, metric)));
   }
-  // The frontier is named first; a label that finds no free place is left to the pointer.
+  // The frontier is named first. A label may lie on a line where there is no better place, never on a point or another
+  // label; one that finds no place at all is left to the pointer.
   for (const arm of [...named, ...arms.filter((a) => !named.includes(a))]) {
     const text = armMark(arm);
-    const box = freePlace(x(arm.seconds), y(arm.metrics[metric].mean), measure(text, 11.5), taken, left, width - right, foot);
+    const at = [x(arm.seconds), y(arm.metrics[metric].mean), measure(text, 11.5)];
+    const box = freePlace(...at, [...spots, ...lines], left, width - right, foot) || freePlace(...at, spots, left, width - right, foot);
     if (!box) continue;
-    taken.push(box);
+    spots.push(box);
     svg.append(s("text", { class: front.includes(arm) ? "point-label strong" : "point-label", x: box.x, y: box.y + 11 }, text));
   }
   return svg;
+}
+
+/** What a whisker and a line cover, as boxes. */
+function upright(at, top, bottom) {
+  return { x: at - 1, y: top, w: 2, h: bottom - top };
+}
+
+function along(points) {
+  return points.slice(1).flatMap(([x1, y1], i) => {
+    const [x0, y0] = points[i];
+    const steps = Math.ceil(Math.hypot(x1 - x0, y1 - y0) / 6);
+    return Array.from({ length: steps }, (_, k) => ({ x: x0 + ((x1 - x0) * k) / steps - 2, y: y0 + ((y1 - y0) * k) / steps - 2, w: 4, h: 4 }));
+  });
 }
 
 /** The first place around a point where a label covers no other label or point. */

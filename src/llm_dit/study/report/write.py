@@ -47,7 +47,7 @@ SCRIPTS = (
     "method.js",
     "main.js",
 )
-THUMBNAILS_IN_A_BLOCK = 200
+THUMBNAILS_IN_A_BLOCK = 50
 WEBP_QUALITY = 80
 # What of a row the page shows under a picture's name, beside its scores.
 FACTS = ("width", "height", "nfe", "seconds", "shift", "token_count", "padded_length", "device", "dtype")
@@ -159,13 +159,10 @@ def collect_pictures(
             pictures += found + [absent(arm, prompt, seed) for prompt, seed in gone]
     pictures = [p for p in pictures if p["prompt_id"] in prompts]
     seeds = {s: i for i, s in enumerate(dict.fromkeys(p["seed"] for p in pictures))}
-    pictures.sort(key=lambda p: (order[p["arm"]], prompts[p["prompt_id"]], seeds[p["seed"]]))
-    fair = sorted(
-        (p for p in pictures if not p["missing"]),
-        key=lambda p: (seeds[p["seed"]], prompts[p["prompt_id"]], order[p["arm"]]),
-    )
+    # The order in which small pictures are given out, and in which a grid of prompts and arms first shows them.
+    pictures.sort(key=lambda p: (seeds[p["seed"]], prompts[p["prompt_id"]], order[p["arm"]]))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # reading and packing leave Python's lock alone
-        embedded = fair[:max_pictures]
+        embedded = [p for p in pictures if not p["missing"]][:max_pictures]
         for entry, small in zip(
             embedded, pool.map(lambda p: thumbnail(base / p["path"], thumbnail_size), embedded), strict=True
         ):
