@@ -207,6 +207,24 @@ def test_pairing_is_by_prompt_and_seed_and_counts_what_is_left_out():
     assert thirds.d.tolist() == [0.0], "rounding is no difference"
 
 
+def test_the_worked_example_of_the_docs_is_right():
+    base = np.array([[0.5, 0.7], [0.9, 0.8], [0.3, 0.5], [0.6, 0.6], [0.8, 1.0], [0.4, 0.2]])
+    arm = np.array([[0.7, 0.8], [0.9, 1.0], [0.6, 0.6], [0.6, 0.7], [0.9, 1.0], [0.3, 0.4]])
+    pairs = pair(arm, base)
+    sd, noise = st.spread(pairs.d), va.seed_sd(base)
+    assert (pairs.d.mean(), sd, sd / np.sqrt(6), pairs.d.mean() / sd) == pytest.approx(
+        (0.1, 0.063, 0.026, 1.58), abs=5e-3
+    )
+    assert st.mean_interval(pairs.d) == pytest.approx([0.05, 0.18], abs=5e-3)
+    assert st.unpaired_interval(pairs.a, pairs.b) == pytest.approx((-0.25, 0.42), abs=5e-3)
+    assert (noise, va.tie_band(noise, 2, 2)) == pytest.approx((0.119, 0.119), abs=5e-4)
+    counts = st.win_counts(pairs.d, va.tie_band(noise, 2, 2))
+    rate, interval = st.win_rate(*counts)
+    assert counts == (2, 4, 0)
+    assert (rate, *interval) == pytest.approx((0.67, 0.30, 0.90), abs=5e-3)
+    assert (st.sign_flip_p(pairs.d), st.detectable(sd, 6)) == pytest.approx((2 / 64, 0.072), abs=5e-4)
+
+
 def test_length_bins_hold_about_as_many_prompts_each():
     assert length_bins([10, 11, 12, 20, 21, 22, 40, 41, 60]) == (
         ["10-12 tokens"] * 3 + ["20-22 tokens"] * 3 + ["40-60 tokens"] * 3
