@@ -53,7 +53,7 @@ class Aesthetic(Metric):
             return find_named("metrics.aesthetic", weights, "", model_name="clip_weights")
         return find_named("metrics.aesthetic", "ViT-L-14", weights, "clip_weights")
 
-    @property
+    @cached_property
     def identity(self) -> str:
         return describe(
             self.name, self.version, weights=self.settings.weights, sha256=files_hash(self.file),

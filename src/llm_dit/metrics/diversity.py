@@ -43,7 +43,7 @@ class Diversity(Metric):
         """CLIP's weights."""
         return find_named("metrics.diversity", self.settings.model, self.settings.weights)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         if self.settings.features == "clip":
             return describe(

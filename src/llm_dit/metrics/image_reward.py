@@ -93,7 +93,7 @@ class ImageReward(Metric):
             )
         return tokenizer
 
-    @property
+    @cached_property
     def identity(self) -> str:
         words = find_file_in(self.tokenizer_folder, "tokenizer.json", "vocab.txt")
         return describe(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.metrics.base import Metric, Sample, Score
@@ -24,7 +25,7 @@ UNIFORM_SHARE = 0.995
 class _Statistic(Metric):
     """A number of the pixels; no weights, no device, no batches."""
 
-    @property
+    @cached_property
     def identity(self) -> str:
         return describe(self.name, self.version)
 

@@ -46,7 +46,7 @@ class Ocr(Metric):
             ) from error
         return Path(rapidocr_onnxruntime.__file__).parent
 
-    @property
+    @cached_property
     def identity(self) -> str:
         weights = files_hash(*sorted(self.package.glob("models/*.onnx")))
         return describe(self.name, self.version, rapidocr=version("rapidocr-onnxruntime"), sha256=weights)

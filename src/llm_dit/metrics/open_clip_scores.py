@@ -76,7 +76,7 @@ class Clip(_Matching):
     def place(self) -> Place:
         return find_named("metrics.clip", self.settings.model, self.settings.weights)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         return describe(
             self.name, self.version, model=self.settings.model, weights=self.settings.weights, sha256=self.place.digest
@@ -96,7 +96,7 @@ class Siglip(_Matching):
     def place(self) -> Place:
         return find_named("metrics.siglip", self.settings.model, self.settings.weights)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         return describe(
             self.name, self.version, model=self.settings.model, weights=self.settings.weights, sha256=self.place.digest
@@ -125,7 +125,7 @@ class PickScore(_Matching):
         names = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
         return find_tuned("metrics.pick_score", self.settings.weights, "ViT-H-14", names)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         return describe(self.name, self.version, weights=self.settings.weights, sha256=self.place.digest)
 
@@ -146,6 +146,6 @@ class Hps(_Matching):
         names = ("HPS_v2.1_compressed.pt", *WEIGHTS_NAMES)
         return find_tuned("metrics.hps", self.settings.weights, "ViT-H-14", names)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         return describe(self.name, self.version, weights=self.settings.weights, sha256=self.place.digest)

@@ -85,7 +85,7 @@ class Vqa(Metric):
             raise ModelError(f"{KEY}={self.settings.model}: holds a {kind} model, where qwen3_vl is needed.")
         return folder
 
-    @property
+    @cached_property
     def identity(self) -> str:
         weights = sorted(self.folder.glob("*.safetensors"))
         others = [self.folder / name for name in ("config.json", "preprocessor_config.json", "tokenizer.json")]

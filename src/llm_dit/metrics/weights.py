@@ -34,12 +34,12 @@ def find_file(key: str, value: str, names: Sequence[str], also: Sequence[str] = 
     key: the setting, for messages. also: files that may lie beside it and are fetched with it.
     Raises ModelError when it is not on this machine and cannot be downloaded.
     """
-    local = Path(os.path.expanduser(value.removeprefix("local-dir:")))
-    if _is(local.is_file):
+    local = _local(value)
+    if _is_file(local):
         if local.suffix not in (".safetensors", *TORCH_ENDINGS):
             raise ModelError(f"{key}={value}: must end in .safetensors or {', '.join(TORCH_ENDINGS)}.")
         return local
-    folder = local if _is(local.is_dir) else _download(key, value, [*names, *also])
+    folder = local if _is_folder(local) else _download(key, value, [*names, *also])
     return find_file_in(folder, *names, of=f"{key}={value}")
 
 
@@ -56,20 +56,26 @@ def find_folder(key: str, value: str, patterns: Sequence[str]) -> Path:
 
     Raises ModelError when it is not on this machine and cannot be downloaded.
     """
-    local = Path(os.path.expanduser(value.removeprefix("local-dir:")))
-    if _is(local.is_dir):
+    local = _local(value)
+    if _is_folder(local):
         return local
-    if _is(local.is_file):
+    if _is_file(local):
         raise ModelError(f"{key}={value}: a file, where a folder or a hub id is needed.")
     return _download(key, value, patterns)
 
 
-def _is(test: Any) -> bool:
-    """Path.is_file or is_dir, False for what cannot be a path at all."""
-    try:
-        return test()
-    except (OSError, ValueError):
-        return False
+def _local(value: str) -> Path | None:
+    """The path that a setting may mean, None for an empty one."""
+    name = value.removeprefix("local-dir:").strip()
+    return Path(os.path.expanduser(name)) if name else None
+
+
+def _is_file(path: Path | None) -> bool:
+    return path is not None and os.path.isfile(path)
+
+
+def _is_folder(path: Path | None) -> bool:
+    return path is not None and os.path.isdir(path)
 
 
 def _download(key: str, value: str, patterns: Sequence[str]) -> Path:
@@ -108,7 +114,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
         safetensors_shapes(path, integers=True)
         return load_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with quiet():
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zip's and torch's own
         raise ModelError(
             f"{path}: not a file of tensors alone, or damaged (pickled code and TorchScript are not read): "
@@ -162,8 +169,8 @@ def describe(name: str, version: int, **parts: Any) -> str:
 
 
 def _last_name(value: str) -> str:
-    path = Path(os.path.expanduser(value.removeprefix("local-dir:")))
-    return path.name if _is(path.exists) else value
+    path = _local(value)
+    return path.name if _is_file(path) or _is_folder(path) else value
 
 
 @contextmanager
