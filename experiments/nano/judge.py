@@ -93,12 +93,16 @@ def train(steps: int, icons: Icons) -> JudgeNet:
     return average.module.eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def fit_temperatures(net: JudgeNet, icons: Icons, batches: int = 24) -> list[float]:
-    """One temperature for each answer: the least cross entropy on damaged pictures never seen (a new bank too)."""
+def unseen_batches(icons: Icons, batches: int = 24) -> list[Batch]:
+    """Damaged pictures never trained on, of the same kinds; those through the VAE are new too."""
     _, vae = load_shipped()
     bank = make_bank(vae, icons, 256, SEED + 1)
-    made = [batch(np.random.default_rng((SEED + 1, i)), icons, bank, BATCH) for i in range(batches)]
+    return [batch(np.random.default_rng((SEED + 1, i)), icons, bank, BATCH) for i in range(batches)]
+
+
+@torch.no_grad()
+def fit_temperatures(net: JudgeNet, made: list[Batch]) -> list[float]:
+    """One temperature for each answer: the least cross entropy."""
     answers = [torch.cat(parts) for parts in zip(*(net(m.pictures) for m in made), strict=True)]
     weights, best = torch.cat([m.weights for m in made]), []
     for i, answer in enumerate(answers):
@@ -114,10 +118,14 @@ def fit_temperatures(net: JudgeNet, icons: Icons, batches: int = 24) -> list[flo
     return best
 
 
-def export(net: JudgeNet, temperatures: list[float]) -> None:
-    """Write weights (float16) and labels where the metric reads them."""
+@torch.no_grad()
+def export(net: JudgeNet, made: list[Batch], temperatures: list[float]) -> None:
+    """Write weights (float16), the features' mean and spread, and labels where the metric reads them."""
     WEIGHTS.mkdir(exist_ok=True)
-    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    pooled = torch.cat([net.pooled(m.pictures) for m in made])
+    statistics = {"pooled.mean": pooled.mean(0), "pooled.spread": pooled.std(0).clamp_min(1e-3)}
+    state = {**net.state_dict(), **statistics}
+    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
     save_file(state, WEIGHTS / "judge.safetensors")
     config = {
         "labels": dict(zip(KINDS, KEYS, strict=True)),
@@ -132,7 +140,7 @@ def export(net: JudgeNet, temperatures: list[float]) -> None:
 def main() -> None:
     """Train, or go on training, to `--steps`; calibrate; export."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=4400)
+    parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="no training: calibrate and export the checkpoint")
     args = parser.parse_args()
@@ -140,7 +148,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     icons = load_icons()
     net = train(0 if args.export else args.steps, icons)
-    export(net, fit_temperatures(net, icons))
+    made = unseen_batches(icons)
+    export(net, made, fit_temperatures(net, made))
 
 
 if __name__ == "__main__":

@@ -132,7 +132,9 @@ def test_features_are_of_length_one_and_differ(judge, drawn):
     assert features.shape[0] == len(drawn)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(len(drawn)))
     alike = features @ features.T
-    assert (alike - torch.eye(len(drawn))).max() < 0.98
+    assert (alike - torch.eye(len(drawn))).max() < 0.6
+    same = judge.features([drawn[0], drawn[0].resize((256, 256), Image.Resampling.BICUBIC)])
+    assert same[0] @ same[1] > 0.95
     assert judge.features([]).shape == (0, features.shape[1])
 
 

@@ -146,11 +146,16 @@ class NanoJudge(Metric):
     @cached_property
     def net(self) -> JudgeNet:
         """The network, in float32 on the metric's device."""
+        net = JudgeNet([len(self.config["labels"][kind]) for kind in KINDS], self.config["channels"])
+        net.load_state_dict({key: value for key, value in self._stored.items() if not key.startswith("pooled.")})
+        return net.float().to(self.device).eval().requires_grad_(False)
+
+    @cached_property
+    def _stored(self) -> dict[str, torch.Tensor]:
+        """The network's state, and mean and spread of its pooled features over the training's pictures."""
         from safetensors.torch import load_file
 
-        net = JudgeNet([len(self.config["labels"][kind]) for kind in KINDS], self.config["channels"])
-        net.load_state_dict(load_file(self._weights))
-        return net.float().to(self.device).eval().requires_grad_(False)
+        return load_file(self._weights)
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         """One Score for each sample, in order."""
@@ -173,8 +178,13 @@ class NanoJudge(Metric):
 
     @torch.no_grad()
     def features(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """What the network sees in each picture before it answers: float32 [n, d] on the CPU, of length 1."""
-        return F.normalize(self._pooled(images), dim=1).cpu()
+        """What the network sees in each picture before it answers: float32 [n, d] on the CPU, of length 1.
+
+        Less the mean over the training's pictures, in units of their spread, so that unrelated pictures are about
+        at right angles.
+        """
+        mean, spread = (self._stored[f"pooled.{key}"].float() for key in ("mean", "spread"))
+        return F.normalize((self._pooled(images).cpu() - mean) / spread, dim=1)
 
     def _pooled(self, images: Sequence[Image.Image]) -> torch.Tensor:
         small = [_small(image) for image in images]
@@ -194,8 +204,8 @@ def _score(asked: dict[str, int | None], seen: Sequence[float | None]) -> Score:
 
 def _small(image: Image.Image) -> torch.Tensor:
     """A picture of any size and mode -> [3, SIZE, SIZE] in -1..1, averaged down (or repeated up), not cropped."""
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
-    return F.interpolate(pixels[None], size=SIZE, mode="area")[0]
+    pixels = np.array(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def _plain(text: str) -> str:
