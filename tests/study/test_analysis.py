@@ -545,7 +545,7 @@ def test_several_folders_in_one_report(folder, tmp_path, base):
     other.write({"name": "more", "axes": ["encoder_layer.index"], "cells": []})
     write_cell(other, "bbb", -2, base)
     write_cell(other, "new", -6, base + 0.2, done=False)
-    found = analyse([folder, other], resamples=200)
+    found = analyse([folder, other, folder], resamples=200)
     assert [a["id"] for a in found["arms"]][-2:] == ["more/bbb", "new"]
     assert found["baseline"] == "layers/bbb"
     assert found["arms"][1]["label"] == "encoder_layer.index=-2 (layers)"

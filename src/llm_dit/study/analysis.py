@@ -40,6 +40,7 @@ def analyse(
     as 'encoder_layer.index=-2', or by id; None takes the sweep's, else the first arm. Raises ConfigError for a score
     or an arm that is not known. Whatever is missing, half drawn or failed is in the warnings, never an error.
     """
+    folders = list({folder.path.resolve(): folder for folder in folders}.values())
     told = [folder.read() for folder in folders]
     first = told[0] if told else {}
     described = {

@@ -114,15 +114,21 @@ def find_baseline(arms: Sequence[Arm], asked: str | None, named: dict[str, Any])
             raise ConfigError(
                 f"report.baseline={asked}: no such arm. {nearest(asked, [a.label for a in arms])}".strip()
             )
-        return found[0], [] if found[0].rows else [f"the baseline {found[0].label} has no pictures"]
+        return _drawn(found)
     found = [arm for arm in arms if _is(arm, named)] if named else []
     if found:
-        return found[0], [] if found[0].rows else [f"the baseline {found[0].label} has no pictures yet"]
+        return _drawn(found)
     first = next((arm for arm in arms if arm.rows), None)
     warnings = []
     if named and first:
         warnings.append(f"no arm is the study's baseline {label_of(named)}; compared with {first.label} instead")
     return first, warnings
+
+
+def _drawn(found: Sequence[Arm]) -> tuple[Arm, list[str]]:
+    """The first of some arms that has pictures, else the first, and a warning."""
+    best = next((arm for arm in found if arm.rows), found[0])
+    return best, [] if best.rows else [f"the baseline {best.label} has no pictures"]
 
 
 def _is(arm: Arm, wanted: dict[str, Any]) -> bool:

@@ -48,10 +48,12 @@ def unpaired_interval(a: np.ndarray, b: np.ndarray, resamples: int = RESAMPLES) 
     n = min(len(a), len(b))
     if n < 2:
         return float("nan"), float("nan")
-    boots = _boot_means(_columns(a), resamples, 0) - _boot_means(_columns(b), resamples, 1)
+    whole, scale = _scaled(np.concatenate([a, b])[:, None])
+    mine, theirs = whole[: len(a)], whole[len(a) :]
+    boots = _boot_means(mine, resamples, 0) - _boot_means(theirs, resamples, 1)
     boots.sort(axis=0)
     tails = np.array([[-1.0], [1.0]]) * _widened(n)
-    low, high = _at_quantiles(boots, _normal_cdf(tails))[:, 0] + np.mean(a) - np.mean(b)
+    low, high = (_at_quantiles(boots, _normal_cdf(tails))[:, 0] + mine.mean() - theirs.mean()) * scale
     return float(low), float(high)
 
 
@@ -66,8 +68,8 @@ def sign_flip_p(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     if n == 0:
         return np.full(np.shape(values)[1:], np.nan)
     # Sums that are equal on paper differ in their last digits; a flip as large as the data must count.
-    scale = np.abs(columns).sum(axis=0)
-    seen = np.abs(columns.sum(axis=0)) - 1e-5 * scale
+    columns = _scaled(columns)[0]
+    seen = np.abs(columns.sum(axis=0)) - 1e-5 * np.abs(columns).sum(axis=0)
     hits = np.zeros(k)
     step = max(1, _CELLS // _ROWS)
     total = 0
@@ -143,6 +145,7 @@ def _bca(columns: np.ndarray, resamples: int) -> np.ndarray:
     from scipy.special import ndtri
 
     n = len(columns)
+    columns, scale = _scaled(columns)
     mean = columns.mean(axis=0)
     centred = columns - mean
     boots = _boot_means(columns, resamples)
@@ -159,7 +162,7 @@ def _bca(columns: np.ndarray, resamples: int) -> np.ndarray:
     sound = np.isfinite(moved).all(axis=0) & (bent > 0).all(axis=0) & (moved[0] < moved[1])
     ends = mean + _at_quantiles(boots, _normal_cdf(np.where(sound, moved, tails)))
     ends = np.where(np.abs(ends) < 1e-6 * np.abs(columns).mean(axis=0), 0.0, ends)  # 0 but for float32's rounding
-    return np.where(squares > 0, ends, mean)
+    return np.where(squares > 0, ends, mean) * scale
 
 
 def _boot_means(columns: np.ndarray, resamples: int, stream: int = 0) -> np.ndarray:
@@ -222,6 +225,13 @@ def _normal_cdf(z: np.ndarray) -> np.ndarray:
 def _columns(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     return values[:, None] if values.ndim == 1 else values
+
+
+def _scaled(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of at most 1 in size, which float32 holds whatever a metric's unit, and what to multiply by: (k,)."""
+    largest = np.abs(columns).max(axis=0)
+    scale = np.where(largest > 0, largest, 1.0)
+    return columns / scale, scale
 
 
 def _adjusted(ps: Sequence[float], method: str) -> np.ndarray:
