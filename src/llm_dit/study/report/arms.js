@@ -69,7 +69,7 @@ function metricColumns(m) {
 }
 
 function armCell(arm) {
-  return [h("span", { class: "arm-name" }, armName(arm)), arm === BASELINE ? h("span", { class: "badge" }, "baseline") : ""];
+  return [nameText(armName(arm), 70), arm === BASELINE ? h("span", { class: "badge" }, "baseline") : ""];
 }
 
 function armTable() {
@@ -123,5 +123,5 @@ function armLegend() {
 
 function failures() {
   const failed = ARMS.filter((a) => a.error);
-  return failed.map((arm) => h("details", { class: "failure" }, h("summary", {}, `${arm.label} failed: ${shortened(String(arm.error).trim().split("\n").pop(), 140)}`), h("pre", {}, arm.error)));
+  return failed.map((arm) => h("details", { class: "failure" }, h("summary", {}, `${shortened(arm.label, 100)} failed: ${shortened(String(arm.error).trim().split("\n").pop(), 140)}`), h("pre", {}, arm.error)));
 }

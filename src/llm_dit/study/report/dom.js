@@ -45,6 +45,12 @@ function heading(section, title, lead) {
   section.replaceChildren(h("h2", { id }, title), lead ? h("p", { class: "lead" }, lead) : "");
 }
 
+/** A name that may be broken after its dots, underscores and signs, cut to a length; whole in its title. */
+function nameText(name, most = 90) {
+  const pieces = shortened(name, most).split(/(?<=[._=/,])/u);
+  return h("span", { class: "arm-name", title: [...String(name)].length > most ? shortened(name, 600) : null }, pieces.flatMap((piece, i) => (i ? [h("wbr"), piece] : [piece])));
+}
+
 /** Run one part of the page; a part that fails says so in its place and leaves the others alone. */
 function guarded(element, draw) {
   try {
@@ -55,19 +61,31 @@ function guarded(element, draw) {
   }
 }
 
+let tipBeside = null;
+
+/** Show the floating box beside an element, and keep it there while the page scrolls. */
+function showTip(element, content) {
+  const tip = byId("tip");
+  tip.replaceChildren(content);
+  tip.hidden = false;
+  tipBeside = element;
+  place(tip, element.getBoundingClientRect());
+}
+
+function hideTip() {
+  byId("tip").hidden = true;
+  tipBeside = null;
+}
+
+addEventListener("scroll", () => tipBeside && (tipBeside.isConnected ? place(byId("tip"), tipBeside.getBoundingClientRect()) : hideTip()), { capture: true, passive: true });
+
 /** The short text beside the pointer or the focused mark; told is a function that gives it. */
 function explained(element, told) {
-  const tip = byId("tip");
-  const show = () => {
-    tip.replaceChildren(told());
-    tip.hidden = false;
-    place(tip, element.getBoundingClientRect());
-  };
-  const hide = () => (tip.hidden = true);
+  const show = () => showTip(element, told());
   element.addEventListener("pointerenter", show);
-  element.addEventListener("pointerleave", hide);
+  element.addEventListener("pointerleave", hideTip);
   element.addEventListener("focus", show);
-  element.addEventListener("blur", hide);
+  element.addEventListener("blur", hideTip);
   return element;
 }
 

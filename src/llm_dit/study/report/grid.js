@@ -185,7 +185,7 @@ function fillGrid() {
 function columnLabel(c) {
   const texts = grid.columnItems[c].texts;
   const baseline = isBaselineAt(grid.columnItems[c].at);
-  return h("div", { class: `grid-column ${baseline ? "is-baseline" : ""}`, role: "columnheader", "aria-colindex": c + 2, "data-c": c, title: texts.join("\n"), style: { left: `${grid.head + c * grid.columnWidth}px` } }, texts.map((t) => h("span", {}, t)));
+  return h("div", { class: `grid-column ${baseline ? "is-baseline" : ""}`, role: "columnheader", "aria-colindex": c + 2, "data-c": c, title: texts.join("\n"), style: { left: `${grid.head + c * grid.columnWidth}px` } }, texts.map((t) => nameText(t, 120)));
 }
 
 function isBaselineAt(at) {
@@ -211,7 +211,7 @@ function gridTile(r, c) {
   return h(
     "div",
     { class: `tile ${here ? "" : "empty"} ${here && chosen.pinned === picture ? "pinned" : ""}`, role: "gridcell", tabindex: active ? "0" : "-1", "aria-colindex": c + 2, "aria-label": said, "data-r": r, "data-c": c, style: { left: `${grid.head + c * grid.columnWidth}px` } },
-    h("span", { class: "frame" }, here ? pictureBox(picture, "eager") : h("span", { class: "hole" }, absence(arm, picture))),
+    h("span", { class: "frame" }, here ? pictureBox(picture) : h("span", { class: "hole" }, absence(arm, picture))),
     h("span", { class: "caption num" }, score)
   );
 }
@@ -237,21 +237,14 @@ function gridHover(event) {
   const at = tileOf(event);
   if (!at) return hideTip();
   const { arm, picture } = placeAt(at[0], at[1]);
-  const tip = byId("tip");
-  tip.replaceChildren(recordCard(arm, picture));
-  tip.hidden = false;
-  place(tip, at[2].getBoundingClientRect());
-}
-
-function hideTip() {
-  byId("tip").hidden = true;
+  showTip(at[2], recordCard(arm, picture));
 }
 
 /** What is known of a picture, short. */
 function recordCard(arm, picture) {
-  if (!picture || picture.missing) return h("div", {}, h("b", {}, arm ? arm.label : "No such arm"), h("div", {}, absence(arm, picture)));
+  if (!picture || picture.missing) return h("div", {}, h("b", {}, arm ? shortened(arm.label, 160) : "No such arm"), h("div", {}, absence(arm, picture)));
   const scores = METRICS.map((m) => [m.name, isNumber(picture.scores?.[m.name]) ? plain(picture.scores[m.name]) : "no score"]);
-  return h("div", { class: "card" }, h("b", {}, arm.label), h("p", {}, shortened(promptText(picture.prompt_id), 240)), h("dl", {}, [...scores, ...factsOf(picture)].map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
+  return h("div", { class: "card" }, h("b", {}, shortened(arm.label, 160)), h("p", {}, shortened(promptText(picture.prompt_id), 240)), h("dl", {}, [...scores, ...factsOf(picture)].map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
 }
 
 function factsOf(picture) {

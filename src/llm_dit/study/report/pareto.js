@@ -7,7 +7,7 @@ function drawPareto(section) {
   const holder = h("div", { class: "plot" });
   const front = frontier(arms, metric);
   const caption = sense(metric) ? "; the line joins the arms that no other beats in both" : "";
-  section.append(h("figure", { class: "panel" }, h("figcaption", {}, h("b", {}, metric), ` against time for a picture${caption}`), holder));
+  section.append(h("figure", { class: "panel" }, h("figcaption", {}, h("b", {}, metric), ` against time for a picture${caption}${AXES.length > 1 ? `; marks say ${AXES.map(shortAxis).join(" / ")}` : ""}`), holder));
   requestAnimationFrame(() => guarded(holder, () => responsive(holder, (width) => paretoPlot(width, Math.min(380, Math.max(280, width * 0.5)), metric, arms, front))));
 }
 

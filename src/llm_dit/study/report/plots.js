@@ -20,7 +20,7 @@ function drawPlots() {
   const others = METRICS.filter((m) => m.name !== chosen.metric);
   if (others.length && plotted.length) {
     const holder = h("div", { class: "small-panels" });
-    const details = h("details", { class: "more" }, h("summary", {}, `The other ${count(others.length, "metric")} along the same axes`), holder);
+    const details = h("details", { class: "more" }, h("summary", {}, `Other metrics along the same axes (${others.length})`), holder);
     details.addEventListener("toggle", () => {
       if (!details.open || holder.firstChild) return;
       for (const metric of others) for (const axis of plotted) holder.append(panelsOf(axis, metric.name, 200));
@@ -152,7 +152,7 @@ function armTip(arm, metric) {
   return h(
     "div",
     {},
-    h("b", {}, arm.label),
+    h("b", {}, shortened(arm.label, 160)),
     arm === BASELINE ? h("span", { class: "badge" }, "baseline") : "",
     h("div", {}, `${metric} ${fixed(found?.mean, d)} ${interval(found?.ci, d)}`),
     isNumber(versus?.delta) ? h("div", {}, `difference ${signed(versus.delta, d)} ${interval(versus.ci, d, true)} `, verdict(versus)) : "",

@@ -35,7 +35,7 @@ function findings() {
     const lead = best[0];
     return [
       h("p", { class: "answer" }, "No baseline is named, so no difference was tested."),
-      lead ? h("p", {}, `The ${sense(PRIMARY) < 0 ? "lowest" : "highest"} mean of ${PRIMARY} is ${fixed(lead.metrics[PRIMARY].mean, d)} ${interval(lead.metrics[PRIMARY].ci, d)}, of `, h("b", {}, lead.label), ".") : "",
+      lead ? h("p", {}, `The ${sense(PRIMARY) < 0 ? "lowest" : "highest"} mean of ${PRIMARY} is ${fixed(lead.metrics[PRIMARY].mean, d)} ${interval(lead.metrics[PRIMARY].ci, d)}, of `, h("b", {}, nameText(lead.label, 110)), ".") : "",
     ];
   }
   const others = ARMS.filter((a) => a !== BASELINE);
@@ -53,7 +53,7 @@ function findings() {
   const base = BASELINE.metrics?.[PRIMARY];
   return [
     h("p", { class: "answer" }, `Of ${count(others.length, "arm")} compared with the baseline, ${listed(said)}.`),
-    h("p", { class: "measured" }, "Measured by ", h("b", {}, PRIMARY), ` (${directionText(PRIMARY)}), pair by pair against the baseline `, h("b", {}, BASELINE.label), base ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}` : "", ". Brackets are 95\u202f% intervals over prompts, each arm by itself; the verdicts allow for the number of arms."),
+    h("p", { class: "measured" }, "Measured by ", h("b", {}, PRIMARY), ` (${directionText(PRIMARY)}), pair by pair against the baseline `, h("b", {}, nameText(BASELINE.label, 110)), base ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}` : "", ". Brackets are 95\u202f% intervals over prompts, each arm by itself; the verdicts allow for the number of arms."),
     ["better", "worse", "no difference seen", "too few prompts", "not compared"].filter((name) => n(name)).map((name) => group(name, groups[name], d)),
     noiseSentence(d),
   ];
@@ -65,7 +65,7 @@ function group(name, arms, d) {
   const of = (arm) => arm.versus?.[PRIMARY] || {};
   const sorted = [...arms].sort((a, b) => Math.abs(of(b).delta ?? 0) - Math.abs(of(a).delta ?? 0));
   const compared = name === "better" || name === "worse";
-  const item = (arm) => h("li", {}, h("span", { class: "arm-name" }, arm.label), compared || isNumber(of(arm).delta) ? h("span", { class: "num" }, `${signed(of(arm).delta, d)} ${interval(of(arm).ci, d, true)}`) : h("span", { class: "muted" }, of(arm).note || arm.status));
+  const item = (arm) => h("li", {}, nameText(arm.label, 110), compared || isNumber(of(arm).delta) ? h("span", { class: "num" }, `${signed(of(arm).delta, d)} ${interval(of(arm).ci, d, true)}`) : h("span", { class: "muted" }, of(arm).note || arm.status));
   const rest = sorted.slice(MOST_NAMED);
   const mdes = arms.map((a) => of(a).mde).filter(isNumber).sort((a, b) => a - b);
   const range = mdes.length && mdes[0] < mdes[mdes.length - 1] ? `${fixed(mdes[0], d)} to ${fixed(mdes[mdes.length - 1], d)}, by arm` : fixed(mdes[0], d);

@@ -27,7 +27,7 @@ function farthest(arms) {
   const found = (a) => a.versus?.[PRIMARY || chosen.metric];
   const better = arms.filter((a) => found(a)?.verdict === "better");
   if (better.length) arms = better;
-  const size = (a) => Math.abs(found(a)?.delta ?? -1);
+  const size = (a) => (isNumber(found(a)?.delta) ? Math.abs(found(a).delta) : -1);
   return arms.reduce((x, y) => (size(y) > size(x) ? y : x));
 }
 
@@ -109,13 +109,13 @@ function pairs(arm, title, list) {
 }
 
 function pairHalf(picture, caption) {
-  return h("span", { class: "half" }, picture ? pictureBox(picture, "lazy") : h("span", { class: "hole" }, "no picture"), h("span", { class: "caption" }, caption));
+  return h("span", { class: "half" }, picture ? pictureBox(picture) : h("span", { class: "hole" }, "no picture"), h("span", { class: "caption" }, caption));
 }
 
 /** A picture small: the embedded one, else its file; text in its place where there is neither. */
-function pictureBox(picture, loading) {
+function pictureBox(picture) {
   if (picture.missing) return h("span", { class: "hole" }, "file is gone");
-  const image = h("img", { alt: "", decoding: "async", loading, draggable: "false" });
+  const image = h("img", { alt: "", decoding: "async", draggable: "false" });
   image.addEventListener("error", () => image.replaceWith(h("span", { class: "hole" }, "cannot be read")), { once: true });
   image.src = thumbOf(picture) || fileOf(picture) || "";
   return image;

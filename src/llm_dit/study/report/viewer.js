@@ -178,8 +178,8 @@ function records(a, b) {
   const rows = pictures.map((p) => {
     const arm = ARM_BY_ID.get(p.arm);
     const scores = METRICS.map((m) => [m.name, isNumber(p.scores?.[m.name]) ? plain(p.scores[m.name]) : "no score"]);
-    const axes = Object.entries(arm.axes || {}).map(([k, v]) => [k, valueText(v)]);
-    return new Map([["arm", arm.label], ...axes, ...scores, ...factsOf(p), ["device", [p.device, p.dtype].filter(Boolean).join(", ")], ["pixels", p.pixels || null]].filter(([, v]) => v));
+    const axes = Object.entries(arm.axes || {}).map(([k, v]) => [k, shortened(valueText(v), 300)]);
+    return new Map([["arm", shortened(arm.label, 300)], ...axes, ...scores, ...factsOf(p), ["device", [p.device, p.dtype].filter(Boolean).join(", ")], ["pixels", p.pixels || null]].filter(([, v]) => v));
   });
   const keys = [...new Set(rows.flatMap((r) => [...r.keys()]))];
   const body = keys.map((k) => {
