@@ -290,7 +290,7 @@ def explain(error: Exception) -> ConfigError:
     chain = [error, error.__cause__, error.__context__]
     full_key = next((k for e in chain if (k := getattr(e, "full_key", None))), None)
     missing = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' (?:is )?not in", text)
-    option = re.search(r"Could not find '([^']+?)/([^'/]+)'", text)
+    option = re.search(r"Could not (?:find|load) '([^']+?)/([^'/]+)'", text)
     if option:
         group, name = option[1], option[2]
         if group.startswith("hydra/"):

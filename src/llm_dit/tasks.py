@@ -93,11 +93,12 @@ def score_task(config: Config) -> None:
     """Score the pictures of a sweep that have no score by the chosen metrics yet, then its table, grids and report."""
     from tqdm import tqdm
 
-    from llm_dit.metrics.registry import METRICS, make_metrics
+    from llm_dit.metrics.registry import METRICS, make_metrics, primary
     from llm_dit.study.finish import existing_sweep, finish_sweep
     from llm_dit.study.score import score_cell
 
     folder, metrics = existing_sweep(config), make_metrics(config)
+    primary(config.metrics)  # an unknown name is told before minutes of scoring
     if not metrics:
         raise ConfigError(f"task=score needs metrics=NAME or metrics=[NAME,NAME]. Valid: {', '.join(METRICS)}.")
     cells = folder.cells()

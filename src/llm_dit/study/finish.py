@@ -14,7 +14,8 @@ from llm_dit.study.store import SweepFolder
 
 def finish_sweep(folder: SweepFolder, config: Config) -> list[Path]:
     """Write the long table, the grids and the report from what is there. Returns what was written."""
-    return write_table_and_grids(folder)
+    written = write_table_and_grids(folder)
+    return written + guarded("the report", lambda: [write_sweep_report(folder, config)] if written else [])
 
 
 def write_table_and_grids(folder: SweepFolder) -> list[Path]:
@@ -42,7 +43,7 @@ def guarded(what: str, write: Callable[[], list[Path]]) -> list[Path]:
 def write_sweep_report(folder: SweepFolder, config: Config) -> Path:
     """Write report.html into the sweep's folder. Raises LabError: an unknown baseline, metric or further sweep."""
     from llm_dit.study.analysis import analyse
-    from llm_dit.study.report.write import collect_pictures, write_report
+    from llm_dit.study.report.write import collect_pictures, provenance, write_report
 
     settings = config.report
     folders = [folder, *(existing_sweep(config, name) for name in settings.sweeps if name != folder.path.name)]
@@ -52,7 +53,7 @@ def write_sweep_report(folder: SweepFolder, config: Config) -> Path:
     pictures = collect_pictures(
         folders, analysis, thumbnail_size=settings.thumbnail_size, max_pictures=settings.max_pictures
     )
-    return write_report(analysis, pictures, folder.path / "report.html")
+    return write_report(analysis, pictures, folder.path / "report.html", facts=provenance(folders))
 
 
 def existing_sweep(config: Config, name: str | None = None) -> SweepFolder:

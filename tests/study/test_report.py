@@ -1,0 +1,84 @@
+"""task=report and its settings, on real sweeps of the tiny model. What the page shows is tested in test_report_page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path("outputs/sweeps/s/report.html")
+
+
+def data(page=PAGE):
+    """What the page was given, and its small pictures in the order of its pictures."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)
+    found = [json.loads(b) for b in blocks]
+    return next(b for b in found if isinstance(b, dict)), [t for b in found if isinstance(b, list) for t in b]
+
+
+@pytest.fixture
+def report(sweep, run_main):
+    sweep("x", "sampler.steps=1,2", "seed=1,2,3", "metrics=[sharpness,entropy]")
+
+    def write(*arguments):
+        code, out, err, _ = run_main("task=report", "sweep.name=s", *arguments)
+        assert (code, err) == (0, "")
+        assert out.strip() == str(PAGE)
+        return data()
+
+    return write
+
+
+def test_it_is_made_again_from_the_records(report):
+    before = PAGE.read_bytes()
+    PAGE.unlink()
+    page, small = report()
+    assert page["analysis"]["primary"] == "sharpness"
+    assert len(page["pictures"]) == len(small) == 6
+    assert len(before) == pytest.approx(PAGE.stat().st_size, abs=200)
+
+
+def test_its_settings_act(report, sweep):
+    def labels(page):
+        return [arm["label"] for arm in page["analysis"]["arms"] if arm["is_baseline"]]
+
+    first, small = report()
+    assert labels(first) == ["sampler.steps=1"]
+    assert labels(report("report.baseline='sampler.steps=2'")[0]) == ["sampler.steps=2"]
+    assert report("metrics.primary=entropy")[0]["analysis"]["primary"] == "entropy"
+    assert max(len(t) for t in report("report.thumbnail_size=32")[1]) < max(len(t) for t in small)
+    assert sum(t is not None for t in report("report.max_pictures=2")[1]) == 2
+    ci = {n: str(report(f"report.resamples={n}")[0]["analysis"]["arms"][1]["versus"]) for n in (100, 101)}
+    assert ci[100] != ci[101] or "one prompt only" in str(first["analysis"]["warnings"])
+    sweep("x", "sampler.steps=3", "seed=1,2,3", "metrics=sharpness", name="more")
+    together, small = report("report.sweeps=[more]")
+    assert len(together["analysis"]["arms"]) == 3
+    assert len(small) == 9
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("report.baseline='sampler.steps=3'", "sampler.steps=3"),
+        ("report.sweeps=[mor]", "report.sweeps=mor: no such sweep"),
+        ("metrics.primary=sharp", "Did you mean 'sharpness'?"),
+    ],
+)
+def test_what_is_not_there_is_named(report, run_main, setting, message):
+    code, out, err, _ = run_main("task=report", "sweep.name=s", setting)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_half_a_sweep_and_a_failed_cell_have_a_report(sweep, run_main):
+    sweep("x", "encoder_layer.index=-2,9", "seed=1,2")
+    page, _ = data()
+    assert [arm["status"] for arm in page["analysis"]["arms"]] == ["complete", "failed"]
+    assert any("failed" in w for w in page["analysis"]["warnings"])
+    next(Path("outputs/sweeps/s").glob("cells/*/images/*")).unlink()
+    assert run_main("task=report", "sweep.name=s")[0] == 0
+    page, _ = data()
+    assert any("missing" in w for w in page["analysis"]["warnings"])
