@@ -147,6 +147,13 @@ def test_it_equals_the_package(package, tokenizer_folder, samples, tmp_path, tin
     assert len({round(value, 6) for value in expected}) == len(samples)
 
 
+def test_at_full_size_it_has_the_package_s_weights():
+    """446.7 million, less the two projections to 256 values that no score uses."""
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in build(Sizes()).parameters())
+    assert round((weights + 256 * (1024 + 1) + 256 * (768 + 1)) / 1e6, 1) == 446.7
+
+
 def test_pixels_are_the_package_s(package):
     for size in ((48, 40), (300, 200), (225, 512), (1024, 1024), (224, 224), (333, 1000)):
         image = picture(1, size)

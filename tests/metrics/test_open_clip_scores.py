@@ -201,6 +201,20 @@ def test_the_conversion_is_strict(transformers_clip, tmp_path):
     assert from_transformers({"visual.proj": 1}) == {"visual.proj": 1}
 
 
+def test_at_full_size_the_converted_names_and_shapes_are_vit_h_14_s():
+    from transformers import CLIPConfig, CLIPModel
+
+    vision = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16}
+    text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+    with torch.device("meta"):
+        theirs = CLIPModel(
+            CLIPConfig(vision_config={**vision, "patch_size": 14}, text_config=text, projection_dim=1024)
+        )
+        ours = open_clip.CLIP(**open_clip.get_model_config("ViT-H-14"))
+        converted = {name: tensor.shape for name, tensor in from_transformers(theirs.state_dict()).items()}
+    assert converted == {name: tensor.shape for name, tensor in ours.state_dict().items()}
+
+
 def test_hps_reads_a_state_dict_of_torch_and_gives_100_times_the_cosine(clip_folder, samples, tmp_path):
     folder = shutil.copytree(clip_folder, tmp_path / "hps")
     weights = load_file(folder / "open_clip_model.safetensors")
