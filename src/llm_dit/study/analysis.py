@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,8 @@ from llm_dit.errors import ConfigError, nearest
 from llm_dit.metrics.registry import METRICS, info
 from llm_dit.study import effects, statistics, variance
 from llm_dit.study.arms import Arm, find_baseline, is_number, read_arms
-from llm_dit.study.statistics import MIN_PROMPTS, RESAMPLES
+from llm_dit.study.remarks import many, note_of, warnings_of, why_not
+from llm_dit.study.statistics import RESAMPLES
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.versus import Pairs, compare, judge, not_compared, pair
 
@@ -108,7 +108,7 @@ def analyse_arms(
         "effects": all_effects(table, sweep.get("baselines", {}), effects.main_effects, resamples),
         "interactions": all_effects(table, sweep.get("baselines", {}), effects.interactions, resamples),
     }
-    analysis["warnings"] = [*warnings, *find_faults(table, analysis)]
+    analysis["warnings"] = [*warnings, *warnings_of(arms, base, analysis)]
     return plain(analysis)
 
 
@@ -222,7 +222,6 @@ def compare_all(
     found: dict[tuple[str, str], Pairs] = {}
     if table.base is None:
         return entries, found
-    base_seeds = seeds_of(table.base)
     for arm in table.arms:
         for column in table.columns if arm is not table.base else ():
             scores = table.scores(table.base, column)
@@ -231,10 +230,10 @@ def compare_all(
                 entries[arm.id][column] = not_compared(why_not(arm, table.base, column))
                 continue
             found[arm.id, column] = pairs
-            own = (next(iter(seeds_of(arm))), next(iter(base_seeds)))
+            own = (arm.seeds[0], table.base.seeds[0])
             noise = math.nan if metric_of(column) in GROUPED else variance.seed_sd(scores)
             entry = compare(pairs, table.prompts, (table.seeds, own), info(column).direction, noise, resamples)
-            entries[arm.id][column] = entry | {"note": notes(pairs, arm, table.base)}
+            entries[arm.id][column] = entry | {"note": note_of(pairs, arm, table.base)}
     for exploratory in (False, True):
         family = [
             (entry, info(column).direction)
@@ -244,46 +243,6 @@ def compare_all(
         ]
         judge([entry for entry, _ in family], [direction for _, direction in family], exploratory)
     return entries, found
-
-
-def seeds_of(arm: Arm) -> list[int]:
-    return list(dict.fromkeys(row["seed"] for row in arm.rows))
-
-
-def why_not(arm: Arm, base: Arm, column: str) -> str:
-    """Why two arms have nothing to compare."""
-    if arm.status == "failed" and not arm.rows:
-        return "the cell failed"
-    for who in (arm, base):
-        name = "the baseline" if who is base else "the arm"
-        if not who.rows:
-            return f"{name} has no pictures"
-        if not any(is_number(row.get(column)) for row in who.rows):
-            return f"{name} has no scores"
-    return "no prompt has a score in both arms"
-
-
-def notes(pairs: Pairs, arm: Arm, base: Arm) -> str | None:
-    """What a reader has to know of one comparison."""
-    told = []
-    mine, theirs = ({(r["prompt_id"], r["seed"]): r for r in a.rows} for a in (arm, base))
-    shared = mine.keys() & theirs.keys()
-    if shared and all(
-        mine[k].get("pixels_sha256") and mine[k]["pixels_sha256"] == theirs[k].get("pixels_sha256") for k in shared
-    ):
-        told.append("identical: the pictures of both arms are the same")
-    elif not pairs.d.any():
-        told.append("identical: every difference is 0")
-    if pairs.each is None:
-        told.append("unpaired seeds: the arms share none, so prompts are paired over means of different seeds")
-    elif any((mine[k].get("width"), mine[k].get("height")) != (theirs[k].get("width"), theirs[k].get("height"))
-             for k in shared):  # fmt: skip
-        told.append("unpaired noise: the pictures differ in size, so one seed is not one noise")
-    if any(mine[k].get("prompt") != theirs[k].get("prompt") for k in shared):
-        told.append("the texts of prompts with the same id differ")
-    if pairs.left_out:
-        told.append(f"{pairs.left_out} scores without a partner are left out")
-    return "; ".join(told) or None
 
 
 def describe_noise(table: Table, base: Arm, column: str, resamples: int) -> dict[str, Any]:
@@ -381,61 +340,6 @@ def all_effects(
             entries = kind(mine, scores, reference, column, resamples)
             found += [entry | {"sweep": name} for entry in entries]
     return found
-
-
-def find_faults(table: Table, analysis: dict[str, Any]) -> list[str]:
-    """What a reader has to know before any number, in one line each."""
-    arms, told = table.arms, []
-    for arm in arms:
-        if arm.status == "failed":
-            told.append(f"1 cell failed: {arm.label}: {arm.error}")
-    waiting = sum(arm.status == "unfinished" for arm in arms)
-    if waiting:
-        told.append(
-            f"{waiting} of {len(arms)} cells are not finished: p-values and intervals hold for the whole sweep, "
-            "and looking again and again makes chance findings likely"
-        )
-    gone = sum(max(0, (arm.asked or 0) - len(arm.rows)) for arm in arms if arm.status == "complete")
-    if gone:
-        told.append(
-            f"{many(gone, 'picture')} {'is' if gone == 1 else 'are'} missing: drawn once, and the files are gone"
-        )
-    if not table.prompts:
-        return [*told, "there are no pictures yet"]
-    if not table.columns:
-        told.append("no scores: arms are told by their cost alone (metrics=... and task=score add scores)")
-    for metric in analysis["metrics"]:
-        if metric["missing"] + metric["not_finite"]:
-            told.append(
-                f"{metric['name']}: {many(metric['missing'], 'picture')} without a score, {metric['not_finite']} not "
-                "finite; only pairs of scores are compared"
-            )
-        if len(metric["identities"]) > 1 and metric["name"] == metric_of(metric["name"]):
-            told.append(f"{metric['name']}: scores of {len(metric['identities'])} versions are mixed: score again")
-        if metric["truncated"] and metric["name"] == metric_of(metric["name"]):
-            told.append(
-                f"{metric['name']}: {many(metric['truncated'], 'picture')} scored with a prompt cut to what it reads"
-            )
-    compared = max((entry["n_prompts"] for arm in analysis["arms"] for entry in arm["versus"].values()), default=0)
-    if len(table.prompts) == 1:
-        told.append("one prompt only: nothing can be said of other prompts")
-    elif 0 < compared < MIN_PROMPTS:
-        told.append(f"{compared} prompts are compared: under {MIN_PROMPTS} there is no p-value and no verdict")
-    if table.base and table.base.rows and len(seeds_of(table.base)) == 1:
-        told.append("one seed only: the noise of other seeds is not known")
-    sizes = Counter((row.get("width"), row.get("height")) for arm in arms for row in arm.rows)
-    if len(sizes) > 1:
-        listed = ", ".join(f"{w} x {h}" for w, h in sizes)
-        told.append(f"noise differs between arms of different size ({listed}): equal seeds do not pair their noise")
-    texts = {(row["prompt_id"], row.get("prompt")) for arm in arms for row in arm.rows}
-    if len(texts) > len(table.prompts):
-        told.append("prompts of one id have different texts in different arms; they are paired by id")
-    return told
-
-
-def many(number: int, what: str) -> str:
-    """'1 arm', '2 arms'."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def plain(value: Any) -> Any:

@@ -36,6 +36,11 @@ class Arm:
     asked: int | None = None
     label: str = ""
 
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of its pictures, in order."""
+        return list(dict.fromkeys(row["seed"] for row in self.rows))
+
     def scores(self, column: str, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """A column as a matrix (prompts, seeds); NaN where there is no picture, no score, or one that is not finite."""
         rows, columns = {p: i for i, p in enumerate(prompts)}, {s: i for i, s in enumerate(seeds)}
