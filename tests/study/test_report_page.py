@@ -96,6 +96,8 @@ def made(
         "effects": [{"axis": axis, "value": v, "metric": m, "n_prompts": prompts, "mean": 0.8,
                      "delta_from_first": -0.1 * i, "ci": [-0.1 * i - 0.02, -0.1 * i + 0.02]}
                     for axis in axes for i, v in enumerate(axes[axis]) for m in metrics if len(axes) > 1],
+        "interactions": [{"axes": list(axes)[:2], "values": [8, 2.0], "references": [4, 1.0], "metric": m,
+                          "delta": 0.01, "ci": [-0.01, 0.03], "n_prompts": prompts} for m in metrics if len(axes) > 1],
         "warnings": [],
     }  # fmt: skip
     return analysis, pictures
@@ -234,6 +236,7 @@ def test_every_part_is_drawn(show):
     assert page.locator("#plots svg .band").count() >= 2
     assert page.locator(".pairs .pair").count() == 16
     assert "Main effects" in text(page, "#noise")
+    assert "Interactions (1)" in text(page, "#noise")
     assert "more prompts" in text(page, "#noise")
     assert "nano_judge/1" in text(page, "#method")
     assert "task=report sweep.name=demo" in text(page, "#method")
@@ -555,6 +558,10 @@ def odd_sweeps() -> dict[str, tuple[dict, list[dict]]]:
     analysis["aa"] = {"note": "one seed only: the noise of other seeds is not known"}
     analysis["variance"] = {"note": "one seed only"}
     cases["too few prompts"] = (analysis, pictures)
+    analysis, pictures = made(metrics=("sharpness", "nano_judge"))
+    for arm in analysis["arms"][1:]:
+        arm["versus"]["sharpness"] |= {"verdict": "differs", "mde_holm": 0.031}
+    cases["a metric without a better"] = (analysis, pictures)
     analysis, pictures = copy.deepcopy(made())
     for p in pictures:
         p["seed"] = 2**62 + p["seed"]
@@ -570,6 +577,7 @@ EXPECTED = {
     "a failed cell": "failed",
     "missing pictures": "2 pictures are missing",
     "too few prompts": "too few prompts",
+    "a metric without a better": "2 differ",
     "no arm": "No arm has been drawn yet",
 }
 

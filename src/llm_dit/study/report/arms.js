@@ -63,7 +63,7 @@ function metricColumns(m) {
       ? { key: "p", title: "p (Holm)", help: "sign-flip test, corrected for the number of arms", sort: (a) => versus(a)?.p_holm, cell: (a) => pValue(versus(a)?.p_holm) }
       : { key: "p", title: "p (BH)", help: "false discovery rate over all exploratory tests", sort: (a) => versus(a)?.p_bh, cell: (a) => pValue(versus(a)?.p_bh) },
     { key: "win", title: "win rate", help: "prompts won, ties counted half", sort: (a) => versus(a)?.win_rate, cell: (a) => percent(versus(a)?.win_rate) },
-    { key: "mde", title: "MDE", help: "minimum detectable effect: the smallest difference this sweep would have found", sort: (a) => versus(a)?.mde, cell: (a) => fixed(versus(a)?.mde, d) }
+    { key: "mde", title: "MDE", help: "minimum detectable effect: the smallest difference that this sweep would have found, with a chance of 80\u202f%", sort: (a) => detectable(versus(a)), cell: (a) => fixed(detectable(versus(a)), d) }
   );
   return columns;
 }

@@ -105,6 +105,7 @@ function directionText(metric) {
 const VERDICTS = {
   better: ["better", "\u25b2"],
   worse: ["worse", "\u25bc"],
+  differs: ["differs", "\u25c6"],
   "no difference seen": ["same", "\u25cb"],
   "too few prompts": ["unknown", "?"],
   "not compared": ["unknown", NONE],
@@ -114,6 +115,11 @@ const VERDICTS = {
 function verdict(found) {
   const [kind, sign] = VERDICTS[found?.verdict] || ["unknown", NONE];
   return h("span", { class: `verdict ${kind}` }, h("span", { class: "sign", "aria-hidden": "true" }, sign), ` ${found?.verdict || "not compared"}`);
+}
+
+/** The smallest difference that would have been found, at the level that the verdict is held to. */
+function detectable(found) {
+  return found?.mde_holm ?? found?.mde;
 }
 
 function verdictKind(arm, metric) {

@@ -7,7 +7,7 @@ function drawNoise() {
     section.append(h("p", { class: "muted" }, "No metric was scored."));
     return;
   }
-  section.append(h("div", { class: "columns" }, noiseFloor(), varianceSplit()), effectsTable());
+  section.append(h("div", { class: "columns" }, noiseFloor(), varianceSplit()), effectsTable(), interactionsTable());
 }
 
 function noiseFloor() {
@@ -43,7 +43,7 @@ function effectsTable() {
   const d = decimalsOf(chosen.metric);
   const width = 170;
   const scale = stripScale([0, ...mine.flatMap((x) => [x.delta_from_first, ...(x.ci || [])])], width);
-  const groups = [...groupBy(mine, (x) => x.axis)].map(([axis, list]) => [
+  const groups = [...groupBy(mine, (x) => (SWEEPS.length > 1 && x.sweep ? `${x.axis} (${x.sweep})` : x.axis))].map(([axis, list]) => [
     h("tr", { class: "by" }, h("th", { colspan: 4, scope: "colgroup" }, axis)),
     list.map((x, i) => h("tr", {}, h("th", { scope: "row" }, shortened(valueText(x.value), 40)), h("td", {}, fixed(x.mean, d)), h("td", {}, i && isNumber(x.delta_from_first) ? whisker(scale, width, x.delta_from_first, x.ci, "plain-mark", { zero: 0 }) : ""), h("td", {}, i ? [signed(x.delta_from_first, d), h("span", { class: "ci" }, ` ${interval(x.ci, d, true)}`)] : h("span", { class: "muted" }, "reference")))),
   ]);
@@ -53,5 +53,23 @@ function effectsTable() {
     h("h3", {}, "Main effects"),
     h("p", { class: "note" }, "Each axis on its own: means over all values of the others, and the difference from the value that stands first."),
     h("div", { class: "scroll" }, h("table", { class: "plain effects" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "value"), h("th", { scope: "col" }, "mean"), h("th", { scope: "col" }, scale.head()), h("th", { scope: "col" }, "difference"))), h("tbody", {}, groups)))
+  );
+}
+
+/** How far pairs of axes do not add up. */
+function interactionsTable() {
+  const mine = (ANALYSIS.interactions || []).filter((x) => x.metric === chosen.metric && isNumber(x.delta));
+  if (!mine.length) return "";
+  const d = decimalsOf(chosen.metric);
+  const width = 170;
+  const scale = stripScale([0, ...mine.flatMap((x) => [x.delta, ...(x.ci || [])])], width);
+  const change = (x, i) => `${shortAxis(x.axes[i])} ${shortened(valueText(x.references[i]), 20)} to ${shortened(valueText(x.values[i]), 20)}`;
+  const rows = mine.map((x) => h("tr", {}, h("th", { scope: "row" }, `${change(x, 0)}, at ${change(x, 1)}`), h("td", {}, whisker(scale, width, x.delta, x.ci, "plain-mark", { zero: 0 })), h("td", {}, signed(x.delta, d), h("span", { class: "ci" }, ` ${interval(x.ci, d, true)}`))));
+  return h(
+    "details",
+    { class: "more" },
+    h("summary", {}, `Interactions (${mine.length})`),
+    h("p", { class: "note" }, "By how much one axis' effect changes along the other. Around zero, the two simply add up."),
+    h("div", { class: "scroll" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "text" }, "change"), h("th", { scope: "col" }, scale.head()), h("th", { scope: "col" }, "interaction"))), h("tbody", {}, rows)))
   );
 }

@@ -164,7 +164,7 @@ function plotLegend() {
   const entry = (picture, text) => h("span", { class: "key" }, picture, text);
   const dot = (kind, shape) => s("svg", { width: 16, height: 14, "aria-hidden": "true" }, mark(8, 7, kind, shape));
   const parts = [BASELINE ? entry(dot("base", "diamond"), "baseline, its mean as a dotted line") : ""];
-  if (AXES.length === 1 && BASELINE) parts.push(...[["better", "better"], ["worse", "worse"], ["same", "no difference seen"], ["unknown", "not tested"]].filter(([kind]) => ARMS.some((a) => verdictKind(a, chosen.metric) === kind)).map(([kind, text]) => entry(dot(kind), text)));
+  if (AXES.length === 1 && BASELINE) parts.push(...[["better", "better"], ["worse", "worse"], ["differs", "differs"], ["same", "no difference seen"], ["unknown", "not tested"]].filter(([kind]) => ARMS.some((a) => verdictKind(a, chosen.metric) === kind)).map(([kind, text]) => entry(dot(kind), text)));
   if (ANALYSIS.aa?.[chosen.metric]?.ci) parts.push(entry(s("svg", { width: 16, height: 14, "aria-hidden": "true" }, s("rect", { class: "band", width: 16, height: 14 })), "noise: the baseline against itself with other seeds"));
   return h("p", { class: "legend" }, parts);
 }

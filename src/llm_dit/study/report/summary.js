@@ -44,8 +44,9 @@ function findings() {
   const n = (name) => groups[name]?.length || 0;
   const told = (name, one, many) => (n(name) ? [`${n(name)} ${n(name) === 1 ? one : many}`] : []);
   const said = [
-    n("better") ? told("better", "is better", "are better")[0] : n("worse") || n("no difference seen") ? "none is better" : null,
+    !sense(PRIMARY) ? null : n("better") ? told("better", "is better", "are better")[0] : n("worse") || n("no difference seen") ? "none is better" : null,
     ...told("worse", "is worse", "are worse"),
+    ...told("differs", "differs", "differ"),
     ...told("no difference seen", "shows no difference", "show no difference"),
     ...told("too few prompts", "has too few prompts to tell", "have too few prompts to tell"),
     ...told("not compared", "could not be compared", "could not be compared"),
@@ -54,7 +55,7 @@ function findings() {
   return [
     h("p", { class: "answer" }, `Of ${count(others.length, "arm")} compared with the baseline, ${listed(said)}.`),
     h("p", { class: "measured" }, "Measured by ", h("b", {}, PRIMARY), ` (${directionText(PRIMARY)}), pair by pair against the baseline `, h("b", {}, nameText(BASELINE.label, 110)), base ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}` : "", ". Brackets are 95\u202f% intervals over prompts, each arm by itself; the verdicts allow for the number of arms."),
-    ["better", "worse", "no difference seen", "too few prompts", "not compared"].filter((name) => n(name)).map((name) => group(name, groups[name], d)),
+    ["better", "worse", "differs", "no difference seen", "too few prompts", "not compared"].filter((name) => n(name)).map((name) => group(name, groups[name], d)),
     noiseSentence(d),
   ];
 }
@@ -64,10 +65,10 @@ const MOST_NAMED = 6;
 function group(name, arms, d) {
   const of = (arm) => arm.versus?.[PRIMARY] || {};
   const sorted = [...arms].sort((a, b) => Math.abs(of(b).delta ?? 0) - Math.abs(of(a).delta ?? 0));
-  const compared = name === "better" || name === "worse";
+  const compared = ["better", "worse", "differs"].includes(name);
   const item = (arm) => h("li", {}, nameText(arm.label, 110), compared || isNumber(of(arm).delta) ? h("span", { class: "num" }, `${signed(of(arm).delta, d)} ${interval(of(arm).ci, d, true)}`) : h("span", { class: "muted" }, of(arm).note || arm.status));
   const rest = sorted.slice(MOST_NAMED);
-  const mdes = arms.map((a) => of(a).mde).filter(isNumber).sort((a, b) => a - b);
+  const mdes = arms.map((a) => detectable(of(a))).filter(isNumber).sort((a, b) => a - b);
   const range = mdes.length && mdes[0] < mdes[mdes.length - 1] ? `${fixed(mdes[0], d)} to ${fixed(mdes[mdes.length - 1], d)}, by arm` : fixed(mdes[0], d);
   const tail = name === "no difference seen" && mdes.length ? h("p", { class: "muted" }, `Smallest detectable difference: ${range}. A smaller one may be there and would be missed.`) : "";
   const more = rest.length ? h("details", {}, h("summary", {}, `${rest.length} more`), h("ul", {}, rest.map(item))) : "";

@@ -10,6 +10,7 @@ function drawVersus() {
   }
   if (!arms.some((a) => a.id === chosen.arm)) chosen.arm = farthest(arms).id;
   const arm = ARM_BY_ID.get(chosen.arm);
+  section.append(h("p", { class: "print-only" }, arm.label));
   section.append(h("div", { class: "controls" }, choice("Arm", arms.map((a) => [a.id, shortened(a.label, 80)]), arm.id, (id) => choose({ arm: id }), { id: "versus-arm" })));
   const found = arm.versus?.[chosen.metric];
   if (!found) {
@@ -52,7 +53,7 @@ function numbersOf(v) {
         row(isNumber(v.p_holm) ? "p, Holm over arms" : "p, Benjamini-Hochberg", pValue(p)),
         row("p, uncorrected (sign flip; Wilcoxon)", isNumber(v.p) ? `${pValue(v.p)}; ${pValue(v.p_wilcoxon)}` : ""),
         row("effect in standard deviations", isNumber(v.d_z) ? signed(v.d_z, 2) : ""),
-        row("smallest detectable difference", fixed(v.mde, d)),
+        row("smallest detectable difference", isNumber(v.mde_holm) && isNumber(v.mde) ? `${fixed(v.mde_holm, d)} (${fixed(v.mde, d)} for one arm alone)` : fixed(v.mde, d)),
         row("a tie is within", isNumber(v.epsilon) ? `\u00b1${fixed(v.epsilon, d + 1)}` : "")
       )
     )
