@@ -237,7 +237,7 @@ def test_every_part_is_drawn(show):
     assert page.locator(".pairs .pair").count() == 16
     assert "Main effects" in text(page, "#noise")
     assert "Interactions (1)" in text(page, "#noise")
-    assert "more prompts" in text(page, "#noise")
+    assert "More prompts." in text(page, "#noise")
     assert "nano_judge/1" in text(page, "#method")
     assert "task=report sweep.name=demo" in text(page, "#method")
     assert "torch 2.13" in text(page, "#method")
@@ -416,6 +416,9 @@ def test_viewer_moves_through_the_grid_and_takes_another_partner(show, tmp_path)
     page.locator('.tile[data-r="0"][data-c="0"]').focus()
     page.keyboard.press("a")
     assert page.locator(".tile.pinned").count() == 1
+    page.locator('.tile[data-r="1"][data-c="1"]').focus()  # not by the arrow keys
+    page.keyboard.press("a")
+    assert page.locator(".tile.pinned").get_attribute("data-r") == "1"
 
 
 def test_without_the_folder_the_small_pictures_are_compared_and_it_says_so(show):

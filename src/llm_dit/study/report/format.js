@@ -77,6 +77,13 @@ function decimalsOf(metric) {
   return Math.max(0, Math.min(5, 1 - Math.floor(Math.log10(width))));
 }
 
+/** A note as a sentence of its own. */
+function sentence(text) {
+  if (!text) return "";
+  const ended = /[.!?]$/.test(text) ? text : `${text}.`;
+  return ended[0].toUpperCase() + ended.slice(1);
+}
+
 /** A swept value as text. */
 function valueText(value) {
   if (value === null || value === undefined) return "not set";

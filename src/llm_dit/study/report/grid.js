@@ -73,7 +73,7 @@ function buildGrid(toTop) {
   grid.frame = grid.size / ratioOfPictures();
   grid.rowHeight = grid.frame + CAPTION + GAP;
   grid.columnWidth = grid.size + GAP;
-  const lines = Math.max(1, ...grid.columnItems.slice(0, 200).map((c) => Math.min(3, c.texts.reduce((n, t) => n + Math.ceil((measure(t, 12) + 4) / grid.size), 0))));
+  const lines = Math.max(1, ...grid.columnItems.slice(0, 200).map((c) => c.texts.reduce((n, t) => n + Math.min(3, Math.ceil((measure(t, 12) + 8) / (grid.size * 0.9))), 0)));
   grid.top = Math.max(38, 16 * lines + 12);
   const width = grid.head + grid.columnItems.length * grid.columnWidth;
   const height = grid.top + grid.rowItems.length * grid.rowHeight;
@@ -274,6 +274,8 @@ function gridKey(event) {
   if (!grid.rowItems.length || !grid.columnItems.length) return;
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -Infinity], End: [0, Infinity], PageUp: [-4, 0], PageDown: [4, 0] };
   const step = steps[event.key];
+  const at = tileOf(event);
+  if (at) grid.active = [at[0], at[1]];
   const { picture } = placeAt(...grid.active);
   if (step) activate(grid.active[0] + step[0], grid.active[1] + step[1]);
   else if ((event.key === "Enter" || event.key === " ") && picture && !picture.missing) openViewer(picture, { fromGrid: true });

@@ -17,14 +17,14 @@ function noiseFloor() {
   const text = aa?.ci
     ? `The baseline against itself with other seeds: ${signed(aa.delta, d)} ${interval(aa.ci, d, true)} over ${count(aa.n_prompts, "prompt")}. A difference inside this interval means nothing.${isNumber(aa.epsilon) ? ` A prompt counts as tied within \u00b1${fixed(aa.epsilon, d + 1)}.` : ""}`
     : "";
-  return h("div", {}, h("h3", {}, "Noise floor (A/A)"), text ? h("p", {}, text) : "", note ? h("p", { class: text ? "note" : "muted" }, note) : text ? "" : h("p", { class: "muted" }, "Not measured."));
+  return h("div", {}, h("h3", {}, "Noise floor (A/A)"), text ? h("p", {}, text) : "", note ? h("p", { class: text ? "note" : "muted" }, sentence(note)) : text ? "" : h("p", { class: "muted" }, "Not measured."));
 }
 
 function varianceSplit() {
   const v = ANALYSIS.variance?.[chosen.metric];
   const title = h("h3", {}, "Where the differences vary");
   const parts = [["prompt", "line0"], ["seed", "line1"], ["residual", "line5"]].filter(([name]) => isNumber(v?.[name]) && v[name] >= 0);
-  if (!v) return h("div", {}, title, h("p", { class: "muted" }, ANALYSIS.variance?.note || "Not measured."));
+  if (!v) return h("div", {}, title, h("p", { class: "muted" }, sentence(ANALYSIS.variance?.note) || "Not measured."));
   const text = parts.map(([name]) => `${name} ${percent(v[name])}`).join(", ");
   return h(
     "div",
@@ -32,8 +32,8 @@ function varianceSplit() {
     title,
     parts.length ? h("div", { class: "stack tall", role: "img", "aria-label": text }, parts.filter(([name]) => v[name] >= 0.005).map(([name, kind]) => h("span", { class: `part ${kind}`, style: { flex: `${Math.max(0, v[name])} 0 0` } }))) : "",
     parts.length ? h("p", { class: "legend" }, parts.map(([name, kind]) => h("span", { class: "key" }, h("span", { class: `swatch ${kind}` }), `${name} ${percent(v[name])}`))) : "",
-    v.advice ? h("p", {}, v.advice) : "",
-    v.note ? h("p", { class: "note" }, v.note) : ""
+    v.advice ? h("p", {}, sentence(v.advice)) : "",
+    v.note ? h("p", { class: "note" }, sentence(v.note)) : ""
   );
 }
 

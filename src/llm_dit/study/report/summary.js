@@ -80,7 +80,7 @@ function noiseSentence(d) {
   if (aa?.ci) {
     return h("p", { class: "measured" }, `Noise floor: the baseline against itself with other seeds differs by ${signed(aa.delta, d)} ${interval(aa.ci, d, true)}.`);
   }
-  return typeof aa?.note === "string" ? h("p", { class: "measured" }, `Noise floor: ${aa.note}`) : "";
+  return typeof aa?.note === "string" ? h("p", { class: "measured" }, `Noise floor: ${sentence(aa.note)}`) : "";
 }
 
 /** What was varied, and what all arms share. */
@@ -109,5 +109,5 @@ function warnings() {
   if (gone && !all.some((w) => /missing|gone/.test(w))) all.push(`${count(gone, "picture is", "pictures are")} missing: drawn once, and the file is gone or cannot be read.`);
   if (ANALYSIS.status === "running" && !all.some((w) => /running|unfinished|not finished/.test(w))) all.push("The sweep has not finished: numbers will change.");
   if (!all.length) return "";
-  return h("div", { class: "warnings", role: "note" }, h("h3", {}, all.length === 1 ? "Be careful" : `Be careful: ${all.length} things`), h("ul", {}, all.map((w) => h("li", {}, w))));
+  return h("div", { class: "warnings", role: "note" }, h("h3", {}, all.length === 1 ? "Be careful" : `Be careful: ${all.length} things`), h("ul", {}, all.map((w) => h("li", {}, sentence(w)))));
 }

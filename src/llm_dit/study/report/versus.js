@@ -40,7 +40,7 @@ function numbersOf(v) {
     "div",
     { class: "numbers" },
     h("p", { class: "big" }, h("span", { class: "num" }, signed(v.delta, d)), h("span", { class: "ci num" }, ` ${interval(v.ci, d, true)} `), verdict(v)),
-    v.note ? h("p", { class: "note" }, v.note) : "",
+    v.note ? h("p", { class: "note" }, sentence(v.note)) : "",
     balance(v),
     h(
       "table",
