@@ -66,13 +66,13 @@ def test_a_sweep_becomes_one_run_per_cell_and_a_summary(sweep):
     assert table["data"][0] == [CELLS[0], -2, 0.5, "c0_0.png", None]  # a picture offline is its name
 
     (where,) = done.err
-    assert where.endswith("upload with: wandb sync outputs/sweeps/hidden_layer/wandb/offline-run-*")
+    assert where.endswith("upload with: uv run wandb sync outputs/sweeps/hidden_layer/wandb/offline-run-*")
 
 
 def test_the_command_that_is_printed_finds_every_run(sweep):
     done = sweep("wandb", "whole")
     command = done.err[0].partition("upload with: ")[2]
-    program = command.replace("wandb sync", f"{sys.executable} -m wandb sync --dry-run")
+    program = command.replace("uv run wandb sync", f"{sys.executable} -m wandb sync --dry-run")
     shown = subprocess.run(
         program, shell=True, cwd=done.folder, text=True, capture_output=True, timeout=120, check=True
     )

@@ -70,13 +70,13 @@ def test_uploads_that_hang_do_not_hold_the_sweep(sweep, server, account):
         "warning: W&B did not take all data of a run in time, so the next runs are written offline"
     )
     assert set(wandb_runs(done.wandb)) == {CELLS[1], "hidden_layer summary"}
-    assert any("not all uploaded: wandb sync --include-online" in line for line in done.err)
+    assert any("not all uploaded: uv run wandb sync --include-online" in line for line in done.err)
 
 
 def test_offline_then_the_printed_command_uploads_everything(sweep, server, account):
     done = sweep("wandb", "whole")
     assert server.runs == {}
-    sync = f"{sys.executable} -m " + done.err[0].partition("upload with: ")[2]
+    sync = f"{sys.executable} -m " + done.err[0].partition("upload with: uv run ")[2]
     clean = {"PATH": "/usr/bin:/bin", "HOME": str(done.folder / "home"), "WANDB_ERROR_REPORTING": "false"}
     for name in ("DATA", "CACHE", "CONFIG"):
         clean[f"WANDB_{name}_DIR"] = str(done.folder / "home" / name)
@@ -92,7 +92,7 @@ def test_an_unfinished_online_run_is_uploaded_by_the_printed_command(sweep, serv
     server.stall = False
     server.files.clear()
     (line,) = [line for line in done.err if "not all uploaded" in line]
-    sync = f"{sys.executable} -m " + line.partition("not all uploaded: ")[2]
+    sync = f"{sys.executable} -m " + line.partition("not all uploaded: uv run ")[2]
     clean = {"PATH": "/usr/bin:/bin", "HOME": str(done.folder / "home"), "WANDB_ERROR_REPORTING": "false"}
     subprocess.run(
         sync, shell=True, cwd=done.folder, env={**clean, **account}, capture_output=True, timeout=120, check=True

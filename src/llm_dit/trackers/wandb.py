@@ -76,10 +76,10 @@ class WandbTracker:
         if self._online_url:
             lines.append(f"W&B: {self._online_url}")
         for folder in self._unfinished:
-            lines.append(f"W&B: not all uploaded: wandb sync --include-online {shown(folder)}")
+            lines.append(f"W&B: not all uploaded: uv run wandb sync --include-online {shown(folder)}")
         if self.mode and any((self.folder / "wandb").glob("offline-run-*")):
             runs = shown(self.folder / "wandb")
-            lines.append(f"W&B: offline, in {runs}; upload with: wandb sync {runs}/offline-run-*")
+            lines.append(f"W&B: offline, in {runs}; upload with: uv run wandb sync {runs}/offline-run-*")
         return "\n".join(lines)
 
     def close(self) -> None:
