@@ -561,6 +561,14 @@ def odd_sweeps() -> dict[str, tuple[dict, list[dict]]]:
     analysis["aa"] = {"note": "one seed only: the noise of other seeds is not known"}
     analysis["variance"] = {"note": "one seed only"}
     cases["too few prompts"] = (analysis, pictures)
+    analysis, pictures = made(seeds=1)
+    nothing = {"n_prompts": 0, "delta": None, "ci": [None, None], "sd": None, "epsilon": None}
+    analysis["aa"] = {m: nothing | {"note": "one seed only: ties are equal scores alone"} for m in analysis["aa"]}
+    analysis["variance"] = {m: dict.fromkeys(("prompt", "seed", "residual", "advice")) | {"note": "one seed only"}
+                            for m in analysis["variance"]}  # fmt: skip
+    for x in analysis["slices"]:
+        x |= {"delta": None, "ci": [None, None], "note": "one prompt"}
+    cases["no noise floor"] = (analysis, pictures)
     analysis, pictures = made(metrics=("sharpness", "nano_judge"))
     for arm in analysis["arms"][1:]:
         arm["versus"]["sharpness"] |= {"verdict": "differs", "mde_holm": 0.031}
@@ -581,6 +589,7 @@ EXPECTED = {
     "missing pictures": "2 pictures are missing",
     "too few prompts": "too few prompts",
     "a metric without a better": "2 differ",
+    "no noise floor": "One seed only: ties are equal scores alone.",
     "no arm": "No arm has been drawn yet",
 }
 
@@ -591,6 +600,8 @@ def test_odd_sweeps_open_and_say_so(show, name):
     page = show(analysis, pictures)
     assert not page.get_by_text("could not be drawn").count()
     assert EXPECTED.get(name, "") in page.inner_text("main")
+    if name == "no noise floor":
+        assert not page.locator("svg .band").count()
     assert "undefined" not in page.inner_text("main")
     assert "NaN" not in page.inner_text("main")
     if pictures:

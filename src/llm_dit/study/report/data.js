@@ -1,7 +1,7 @@
 // What the page knows: the analysis as it was made, the pictures, and ways to find one by arm, prompt and seed.
 
 const DATA = JSON.parse(byId("data").textContent);
-const ANALYSIS = DATA.analysis;
+const ANALYSIS = wholeIntervals(DATA.analysis);
 const FACTS = DATA.facts || {};
 const PICTURES = DATA.pictures || [];
 const ARMS = ANALYSIS.arms || [];
@@ -16,6 +16,16 @@ const METRIC_BY_NAME = new Map(METRICS.map((metric) => [metric.name, metric]));
 const BASELINE = ARM_BY_ID.get(ANALYSIS.baseline) || ARMS.find((arm) => arm.is_baseline) || null;
 const SEEDS = [...new Set(PICTURES.map((p) => p.seed))];
 const SWEEPS = [...new Set(ARMS.map((arm) => arm.sweep || ANALYSIS.name))];
+
+/** An interval without both its ends is none: null in its place, wherever it stands. */
+function wholeIntervals(value) {
+  if (!value || typeof value !== "object") return value;
+  for (const [key, inside] of Object.entries(value)) {
+    if (/^(ci|ci_unpaired|win_ci)$/.test(key)) value[key] = Array.isArray(inside) && inside.length === 2 && inside.every(isNumber) ? inside : null;
+    else wholeIntervals(inside);
+  }
+  return value;
+}
 
 PICTURES.forEach((picture, i) => (picture.index = i));
 const PICTURE_AT = new Map(PICTURES.map((p) => [placeKey(p.arm, p.prompt_id, p.seed), p]));
