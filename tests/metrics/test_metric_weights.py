@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,6 +72,21 @@ def test_a_download_that_is_in_the_cache_is_found(monkeypatch, tmp_path):
     assert find_file("k", "owner/name", ("model.safetensors",)) == snapshot / "model.safetensors"
     with pytest.raises(ModelError, match="holds none of other"):
         find_file("k", "owner/name", ("other.safetensors",))
+
+
+def test_only_the_first_of_the_names_that_a_repository_has_is_fetched(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    fetched = []
+    (tmp_path / "model.safetensors").touch()
+    files = [SimpleNamespace(rfilename=name) for name in ("pytorch_model.bin", "model.safetensors", "config.json")]
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda repo, timeout: SimpleNamespace(siblings=files))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda repo, allow_patterns: fetched.append(allow_patterns) or tmp_path
+    )
+    names = ("open_clip_model.safetensors", "model.safetensors", "pytorch_model.bin")
+    assert find_file("k", "owner/name", names, ["config.json"]) == tmp_path / "model.safetensors"
+    assert fetched == [["config.json", "model.safetensors"]]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")

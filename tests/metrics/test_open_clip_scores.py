@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -73,7 +74,8 @@ def test_settings_of_clip_act(clip_folder, samples, tmp_path, randomize):
     assert values(base, samples) != values(by_model, samples)
     assert values(by_file, samples) == values(by_model, samples)
     assert len({base.identity, by_model.identity}) == 2
-    assert base.identity.startswith("clip v1 model=tiny weights=openai sha256=")
+    assert base.identity.startswith("clip v1 model=tiny sha256=")
+    assert by_file.identity.startswith("clip v1 model=tiny weights=open_clip_model.safetensors sha256=")
     assert str(tmp_path) not in by_file.identity
 
 
@@ -96,10 +98,14 @@ def test_a_name_of_open_clip_with_a_tag_or_a_file(clip_folder, samples, tmp_path
 def test_openai_weights_by_name_get_their_own_activation():
     from llm_dit.metrics.open_clip_model import find_named
 
+    asked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(open_clip, "download_pretrained", lambda tag: "weights.safetensors")
+        patch.setattr("llm_dit.metrics.open_clip_model.download", lambda *a: asked.append(a) or Path("x.safetensors"))
         assert json.loads(find_named("metrics.clip", "ViT-L-14", "openai").changes) == {"quick_gelu": True}
         assert json.loads(find_named("metrics.clip", "ViT-L/14", "datacomp_xl_s13b_b90k").changes) == {}
+    names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    assert asked[0] == ("metrics.clip.weights", "openai", "timm/vit_large_patch14_clip_224.openai", names)
+    assert asked[1][2] == "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K"
 
 
 @pytest.fixture(scope="module")

@@ -46,10 +46,8 @@ class Diversity(Metric):
     @cached_property
     def identity(self) -> str:
         if self.settings.features == "clip":
-            return describe(
-                self.name, self.version, features="clip", model=self.settings.model, weights=self.settings.weights,
-                sha256=self.place.digest,
-            )  # fmt: skip
+            told = self.place.told(self.settings.model, self.settings.weights)
+            return describe(self.name, self.version, features="clip", **told)
         return f"{describe(self.name, self.version, features='nano_judge')} of {self.judge.identity}"
 
     def features(self, samples: Sequence[Sample]) -> Tensor:

@@ -95,9 +95,10 @@ class ImageReward(Metric):
 
     @cached_property
     def identity(self) -> str:
+        weights = files_hash(self.file)
         words = find_file_in(self.tokenizer_folder, "tokenizer.json", "vocab.txt")
         return describe(
-            self.name, self.version, weights=self.settings.weights, sha256=files_hash(self.file),
+            self.name, self.version, weights=self.settings.weights, sha256=weights,
             tokenizer=self.settings.tokenizer, tokenizer_sha256=files_hash(words),
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ConfigError, LabError, ModelError, nearest
-from llm_dit.metrics.weights import files_hash, fill, find_file, find_folder, not_here, quiet, read_tensors
+from llm_dit.metrics.weights import download, files_hash, fill, find_file, find_folder, not_here, quiet, read_tensors
 from llm_dit.models.folder import read_json
 from llm_dit.models.weights import one_line
 
@@ -54,6 +54,11 @@ class Place:
     def digest(self) -> str:
         """16 hex digits of the files that are read."""
         return files_hash(self.weights, *([self.config] if self.config else []))
+
+    def told(self, model: str, weights: str) -> dict[str, str]:
+        """What an identity says of settings that named this place: not the tag that a folder passes over."""
+        passed_over = self.config is not None and not weights.endswith(WEIGHTS_ENDINGS)
+        return {"model": model} | ({} if passed_over else {"weights": weights}) | {"sha256": self.digest}
 
 
 def import_open_clip(key: str) -> Any:
@@ -105,7 +110,7 @@ def find_named(key: str, model: str, weights: str, weights_name: str = "weights"
     if model.replace("/", "-") in open_clip.list_models():  # ViT-L/14 is ViT-L-14, as in open_clip
         model = model.replace("/", "-")
     elif "/" in model or "\\" in model or model.startswith(("local-dir:", "hf-hub:")):
-        folder = find_folder(f"{key}.{model_name}", model, [*WEIGHTS_NAMES, *TOKENIZER_PATTERNS])
+        folder = find_folder(f"{key}.{model_name}", model, TOKENIZER_PATTERNS, WEIGHTS_NAMES)
         file = find_file(f"{key}.{model_name}", str(folder), WEIGHTS_NAMES)
         if weights.endswith(WEIGHTS_ENDINGS):
             file = find_file(f"{key}.{weights_name}", weights, WEIGHTS_NAMES)
@@ -127,15 +132,24 @@ def find_named(key: str, model: str, weights: str, weights_name: str = "weights"
                 f"Its tags: {', '.join(tags) or 'none'}."
             )
         return Place(key, model, find_file(f"{key}.{weights_name}", weights, WEIGHTS_NAMES))
-    try:
-        with quiet():
-            file = Path(open_clip.download_pretrained(tag))
-    except Exception as error:  # of the hub, urllib and the file system
-        raise not_here(f"{key}.{weights_name}", weights, error) from error
+    file = _tagged(f"{key}.{weights_name}", weights, tag)
     # open_clip only warns when a tag was trained with the other GELU, and scores wrongly.
     changes = {"quick_gelu": True} if tag.get("quick_gelu") else {}
     preprocess = {name: tag[name] for name in ("mean", "std", "interpolation", "resize_mode") if name in tag}
     return Place(key, model, file, changes=json.dumps(changes), preprocess=json.dumps(preprocess))
+
+
+def _tagged(key: str, weights: str, tag: dict[str, Any]) -> Path:
+    """The file of one of open_clip's tags, downloaded if need be. Raises ModelError."""
+    if tag.get("hf_hub"):
+        repo, _, name = tag["hf_hub"].rpartition("/")
+        names = (f"{Path(name).stem}.safetensors", name) if name else WEIGHTS_NAMES[:2]
+        return download(key, weights, repo, names)
+    try:
+        with quiet():
+            return Path(import_open_clip(key).download_pretrained(tag))
+    except Exception as error:  # of urllib and the file system
+        raise not_here(key, weights, error) from error
 
 
 def _close(name: str, valid: Sequence[str]) -> bool:

@@ -78,9 +78,7 @@ class Clip(_Matching):
 
     @cached_property
     def identity(self) -> str:
-        return describe(
-            self.name, self.version, model=self.settings.model, weights=self.settings.weights, sha256=self.place.digest
-        )
+        return describe(self.name, self.version, **self.place.told(self.settings.model, self.settings.weights))
 
 
 class Siglip(_Matching):
@@ -98,9 +96,7 @@ class Siglip(_Matching):
 
     @cached_property
     def identity(self) -> str:
-        return describe(
-            self.name, self.version, model=self.settings.model, weights=self.settings.weights, sha256=self.place.digest
-        )
+        return describe(self.name, self.version, **self.place.told(self.settings.model, self.settings.weights))
 
     def scale(self, cosines: Tensor) -> Tensor:
         model = self.net.model

@@ -39,7 +39,7 @@ def find_file(key: str, value: str, names: Sequence[str], also: Sequence[str] = 
         if local.suffix not in (".safetensors", *TORCH_ENDINGS):
             raise ModelError(f"{key}={value}: must end in .safetensors or {', '.join(TORCH_ENDINGS)}.")
         return local
-    folder = local if _is_folder(local) else _download(key, value, [*names, *also])
+    folder = local if _is_folder(local) else _download(key, value, also, names)
     return find_file_in(folder, *names, of=f"{key}={value}")
 
 
@@ -51,9 +51,10 @@ def find_file_in(folder: Path, *names: str, of: str = "") -> Path:
     return found
 
 
-def find_folder(key: str, value: str, patterns: Sequence[str]) -> Path:
-    """The folder that a setting names: itself a folder, or a hub id, of which the files of patterns are fetched.
+def find_folder(key: str, value: str, patterns: Sequence[str], names: Sequence[str] = ()) -> Path:
+    """The folder that a setting names: itself a folder, or a hub id, of which files are fetched.
 
+    patterns: the files to fetch; names: of these, the first that the repository has.
     Raises ModelError when it is not on this machine and cannot be downloaded.
     """
     local = _local(value)
@@ -61,7 +62,12 @@ def find_folder(key: str, value: str, patterns: Sequence[str]) -> Path:
         return local
     if _is_file(local):
         raise ModelError(f"{key}={value}: a file, where a folder or a hub id is needed.")
-    return _download(key, value, patterns)
+    return _download(key, value, patterns, names)
+
+
+def download(key: str, value: str, repo: str, names: Sequence[str]) -> Path:
+    """The first of names that a hub repository has, fetched. key, value: the setting that meant it, for messages."""
+    return find_file_in(_fetch(key, value, repo, (), names), *names, of=f"{key}={value}")
 
 
 def _local(value: str) -> Path | None:
@@ -78,14 +84,25 @@ def _is_folder(path: Path | None) -> bool:
     return path is not None and os.path.isdir(path)
 
 
-def _download(key: str, value: str, patterns: Sequence[str]) -> Path:
+def _download(key: str, value: str, patterns: Sequence[str], names: Sequence[str]) -> Path:
     repo = value.removeprefix("hf-hub:")
     if value.startswith("local-dir:") or not HUB_ID.fullmatch(repo) or value.endswith((".safetensors", *TORCH_ENDINGS)):
         raise ModelError(f"{key}={value[:200]}: there is no such file or folder, and it is not a hub id (owner/name).")
-    from huggingface_hub import snapshot_download
+    return _fetch(key, value, repo, patterns, names)
 
+
+def _fetch(key: str, value: str, repo: str, patterns: Sequence[str], names: Sequence[str]) -> Path:
+    """A repository's folder in the hub's cache, with the files of patterns and the first of names that it has."""
+    from huggingface_hub import model_info, snapshot_download
+
+    if names:
+        try:  # repositories often hold the same weights twice
+            there = {file.rfilename for file in model_info(repo, timeout=20).siblings}
+            names = [name for name in names if name in there][:1]
+        except Exception:  # no network: what is in the cache counts, and what is wrong is said below
+            names = list(names)
     try:
-        return Path(snapshot_download(repo, allow_patterns=list(patterns)))
+        return Path(snapshot_download(repo, allow_patterns=[*patterns, *names]))
     except Exception as error:  # the hub's own, those of the network and of the file system
         raise not_here(key, value, error) from error
 
