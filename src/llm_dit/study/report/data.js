@@ -21,7 +21,8 @@ const SWEEPS = [...new Set(ARMS.map((arm) => arm.sweep || ANALYSIS.name))];
 function wholeIntervals(value) {
   if (!value || typeof value !== "object") return value;
   for (const [key, inside] of Object.entries(value)) {
-    if (/^(ci|ci_unpaired|win_ci)$/.test(key)) value[key] = Array.isArray(inside) && inside.length === 2 && inside.every(isNumber) ? inside : null;
+    if (/^(ci|ci_unpaired|win_ci)$/.test(key))
+      value[key] = Array.isArray(inside) && inside.length === 2 && inside.every(isNumber) ? inside : null;
     else wholeIntervals(inside);
   }
   return value;
@@ -87,7 +88,9 @@ function promptText(id) {
   return PROMPT_BY_ID.get(id)?.prompt ?? id;
 }
 
-const PRIMARY = METRIC_BY_NAME.has(ANALYSIS.primary) ? ANALYSIS.primary : (METRICS.find((m) => m.primary) || {}).name || null;
+const PRIMARY = METRIC_BY_NAME.has(ANALYSIS.primary)
+  ? ANALYSIS.primary
+  : (METRICS.find((m) => m.primary) || {}).name || null;
 
 // What the reader has chosen, and who wants to know.
 const chosen = { metric: PRIMARY || METRICS[0]?.name || null, arm: null, pinned: null };
@@ -124,7 +127,12 @@ const VERDICTS = {
 /** A verdict with a sign of its own, so that colour is never all that tells. */
 function verdict(found) {
   const [kind, sign] = VERDICTS[found?.verdict] || ["unknown", NONE];
-  return h("span", { class: `verdict ${kind}` }, h("span", { class: "sign", "aria-hidden": "true" }, sign), ` ${found?.verdict || "not compared"}`);
+  return h(
+    "span",
+    { class: `verdict ${kind}` },
+    h("span", { class: "sign", "aria-hidden": "true" }, sign),
+    ` ${found?.verdict || "not compared"}`,
+  );
 }
 
 /** The smallest difference that would have been found, at the level that the verdict is held to. */

@@ -34,7 +34,9 @@ function dress(element, props, children) {
 /** A labelled select. options: [value, text] pairs, or {group, options}. */
 function choice(label, options, chosen, onchange, props) {
   const option = ([value, text]) => h("option", { value, selected: value === chosen }, text);
-  const parts = options.map((o) => (Array.isArray(o) ? option(o) : h("optgroup", { label: o.group }, o.options.map(option))));
+  const parts = options.map((o) =>
+    Array.isArray(o) ? option(o) : h("optgroup", { label: o.group }, o.options.map(option)),
+  );
   const select = h("select", { onchange: () => onchange(select.value), ...props }, parts);
   return h("label", { class: "field" }, h("span", {}, label), select);
 }
@@ -48,7 +50,11 @@ function heading(section, title, lead) {
 /** A name that may be broken after its dots, underscores and signs, cut to a length; whole in its title. */
 function nameText(name, most = 90) {
   const pieces = shortened(name, most).split(/(?<=[._=/,])/u);
-  return h("span", { class: "arm-name", title: [...String(name)].length > most ? shortened(name, 600) : null }, pieces.flatMap((piece, i) => (i ? [h("wbr"), piece] : [piece])));
+  return h(
+    "span",
+    { class: "arm-name", title: [...String(name)].length > most ? shortened(name, 600) : null },
+    pieces.flatMap((piece, i) => (i ? [h("wbr"), piece] : [piece])),
+  );
 }
 
 /** Run one part of the page; a part that fails says so in its place and leaves the others alone. */
@@ -77,7 +83,11 @@ function hideTip() {
   tipBeside = null;
 }
 
-addEventListener("scroll", () => tipBeside && (tipBeside.isConnected ? place(byId("tip"), tipBeside.getBoundingClientRect()) : hideTip()), { capture: true, passive: true });
+addEventListener(
+  "scroll",
+  () => tipBeside && (tipBeside.isConnected ? place(byId("tip"), tipBeside.getBoundingClientRect()) : hideTip()),
+  { capture: true, passive: true },
+);
 
 /** The short text beside the pointer or the focused mark; told is a function that gives it. */
 function explained(element, told) {

@@ -9,7 +9,13 @@ const ARM_AT = new Map(ARMS.map((arm) => [ARM_FIELDS.map((key) => FIELD.get(key)
 function makeFields() {
   const axis = (key, name, of) => {
     const values = new Map(ARMS.map((arm) => [JSON.stringify(of(arm) ?? null), of(arm)]));
-    return { key, name, kind: "axis", of: (arm) => JSON.stringify(of(arm) ?? null), values: [...values].map(([id, v]) => ({ id, text: valueText(v) })) };
+    return {
+      key,
+      name,
+      kind: "axis",
+      of: (arm) => JSON.stringify(of(arm) ?? null),
+      values: [...values].map(([id, v]) => ({ id, text: valueText(v) })),
+    };
   };
   let axes = AXES.map((name) => axis(`axis ${name}`, name, (arm) => arm.axes?.[name]));
   if (SWEEPS.length > 1) axes.push(axis("sweep", "sweep", (arm) => arm.sweep));
@@ -18,7 +24,12 @@ function makeFields() {
   return [
     ...axes,
     { key: "arm", name: "arm", kind: "arm", values: ARMS.map((a) => ({ id: a.id, text: armName(a) })) },
-    { key: "prompt", name: "prompt", kind: "prompt", values: PROMPTS.map((p) => ({ id: p.id, text: p.prompt || p.id, note: p.category })) },
+    {
+      key: "prompt",
+      name: "prompt",
+      kind: "prompt",
+      values: PROMPTS.map((p) => ({ id: p.id, text: p.prompt || p.id, note: p.category })),
+    },
     { key: "seed", name: "seed", kind: "seed", values: SEEDS.map((x) => ({ id: String(x), text: String(x) })) },
   ];
 }
@@ -37,10 +48,13 @@ function firstLayout() {
 function relayout(layout, side, slot, key) {
   const next = { rows: [...layout.rows], columns: [...layout.columns] };
   const before = next[side][slot];
-  for (const s of ["rows", "columns"]) next[s] = next[s].map((k, i) => (k === key && key && !(s === side && i === slot) ? before : k));
+  for (const s of ["rows", "columns"])
+    next[s] = next[s].map((k, i) => (k === key && key && !(s === side && i === slot) ? before : k));
   next[side][slot] = key;
-  const clash = key === "arm" ? (k) => ARM_FIELDS.includes(k) : ARM_FIELDS.includes(key) ? (k) => k === "arm" : () => false;
-  for (const s of ["rows", "columns"]) next[s] = next[s].map((k, i) => (clash(k) && !(s === side && i === slot) ? null : k));
+  const clash =
+    key === "arm" ? (k) => ARM_FIELDS.includes(k) : ARM_FIELDS.includes(key) ? (k) => k === "arm" : () => false;
+  for (const s of ["rows", "columns"])
+    next[s] = next[s].map((k, i) => (clash(k) && !(s === side && i === slot) ? null : k));
   for (const s of ["rows", "columns"]) {
     if (!next[s][0]) next[s] = [next[s][1], null];
     if (!next[s][0]) next[s][0] = ["prompt", "seed", "arm"].find((k) => ![...next.rows, ...next.columns].includes(k));
@@ -51,7 +65,8 @@ function relayout(layout, side, slot, key) {
 /** The fields that neither rows nor columns hold: one value of each is shown at a time. */
 function pageFields(layout) {
   const used = [...layout.rows, ...layout.columns].filter(Boolean);
-  const all = used.includes("arm") || !ARM_FIELDS.length ? ["arm", "prompt", "seed"] : [...ARM_FIELDS, "prompt", "seed"];
+  const all =
+    used.includes("arm") || !ARM_FIELDS.length ? ["arm", "prompt", "seed"] : [...ARM_FIELDS, "prompt", "seed"];
   return all.filter((key) => !used.includes(key)).map((key) => FIELD.get(key));
 }
 
@@ -61,7 +76,13 @@ function combinations(keys, keep) {
   for (const key of keys.filter(Boolean)) {
     const field = FIELD.get(key);
     const values = field.values.filter((v) => keep(key, v.id));
-    list = list.flatMap((item) => values.map((v) => ({ at: { ...item.at, [key]: v.id }, texts: [...item.texts, key === "seed" ? `seed ${v.text}` : v.text], notes: [...item.notes, v.note] })));
+    list = list.flatMap((item) =>
+      values.map((v) => ({
+        at: { ...item.at, [key]: v.id },
+        texts: [...item.texts, key === "seed" ? `seed ${v.text}` : v.text],
+        notes: [...item.notes, v.note],
+      })),
+    );
   }
   return list;
 }

@@ -26,7 +26,8 @@ function linearTicks(low, high, n) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((k) => k * power).find((k) => k >= rough * 0.999);
   const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++)
+    ticks.push(Number((i * step).toPrecision(12)));
   return ticks;
 }
 
@@ -102,10 +103,21 @@ const LINE_SHAPES = ["circle", "square", "up", "down"];
 function whisker(scale, width, value, ci, kind, { zero = null, band = null } = {}) {
   const height = 20;
   const svg = s("svg", { class: "whisker", width, height, "aria-hidden": "true" });
-  if (band) svg.append(s("rect", { class: "band", x: scale(band[0]), width: Math.max(1, scale(band[1]) - scale(band[0])), y: 0, height }));
+  if (band)
+    svg.append(
+      s("rect", {
+        class: "band",
+        x: scale(band[0]),
+        width: Math.max(1, scale(band[1]) - scale(band[0])),
+        y: 0,
+        height,
+      }),
+    );
   if (isNumber(zero)) svg.append(s("line", { class: "zero", x1: scale(zero), x2: scale(zero), y1: 0, y2: height }));
   if (ci && isNumber(ci[0]) && isNumber(ci[1])) {
-    svg.append(s("line", { class: `bar-line ${kind}`, x1: scale(ci[0]), x2: scale(ci[1]), y1: height / 2, y2: height / 2 }));
+    svg.append(
+      s("line", { class: `bar-line ${kind}`, x1: scale(ci[0]), x2: scale(ci[1]), y1: height / 2, y2: height / 2 }),
+    );
   }
   if (isNumber(value)) svg.append(mark(scale(value), height / 2, kind, kind === "base" ? "diamond" : "circle", 0.75));
   return svg;
@@ -117,8 +129,18 @@ function stripScale(values, width) {
   const ticks = scale.ticks(3).filter((t) => scale(t) >= 0 && scale(t) <= width);
   const texts = ticks.map((t) => {
     const half = measure(tickText(t), 10.5) / 2;
-    return s("text", { x: Math.min(Math.max(scale(t), half), width - half), y: 10, "text-anchor": "middle" }, tickText(t));
+    return s(
+      "text",
+      { x: Math.min(Math.max(scale(t), half), width - half), y: 10, "text-anchor": "middle" },
+      tickText(t),
+    );
   });
-  scale.head = () => s("svg", { class: "whisker head", width, height: 16, "aria-hidden": "true" }, texts, ticks.map((t) => s("line", { x1: scale(t), x2: scale(t), y1: 13, y2: 16 })));
+  scale.head = () =>
+    s(
+      "svg",
+      { class: "whisker head", width, height: 16, "aria-hidden": "true" },
+      texts,
+      ticks.map((t) => s("line", { x1: scale(t), x2: scale(t), y1: 13, y2: 16 })),
+    );
   return scale;
 }

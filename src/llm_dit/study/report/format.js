@@ -72,7 +72,8 @@ function decimalsOf(metric) {
     }
     if (isNumber(arm.metrics?.[metric]?.mean)) means.push(Math.abs(arm.metrics[metric].mean));
   }
-  const middle = (list) => list.filter((x) => x > 0).sort((a, b) => a - b)[Math.floor(list.filter((x) => x > 0).length / 2)];
+  const middle = (list) =>
+    list.filter((x) => x > 0).sort((a, b) => a - b)[Math.floor(list.filter((x) => x > 0).length / 2)];
   const width = middle(halves) || (middle(means) || 1) / 10;
   return Math.max(0, Math.min(5, 1 - Math.floor(Math.log10(width))));
 }

@@ -16,11 +16,23 @@ function drawBar() {
     const named = (list) => list.map((m) => [m.name, m.name]);
     const primary = METRICS.filter((m) => m.name === PRIMARY);
     const others = METRICS.filter((m) => m.name !== PRIMARY);
-    const options = [...(primary.length ? [{ group: "primary", options: named(primary) }] : []), ...(others.length ? [{ group: "exploratory", options: named(others) }] : [])];
+    const options = [
+      ...(primary.length ? [{ group: "primary", options: named(primary) }] : []),
+      ...(others.length ? [{ group: "exploratory", options: named(others) }] : []),
+    ];
     tools.push(choice("Metric", options, chosen.metric, (metric) => choose({ metric }), { id: "metric" }));
   }
-  const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const theme = h("button", { type: "button", id: "theme", onclick: () => { setTheme(dark() ? "light" : "dark"); say(); } });
+  const dark = () =>
+    (document.documentElement.dataset.theme ||
+      (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const theme = h("button", {
+    type: "button",
+    id: "theme",
+    onclick: () => {
+      setTheme(dark() ? "light" : "dark");
+      say();
+    },
+  });
   const say = () => (theme.textContent = dark() ? "Light" : "Dark");
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", say);
   say();

@@ -5,19 +5,80 @@ function drawMethod() {
   heading(section, "How it was measured");
   if (METRICS.length) {
     const rows = METRICS.map((m) =>
-      h("tr", {}, h("th", { scope: "row", class: "text" }, m.name, " ", metricBadge(m.name)), h("td", { class: "text" }, directionText(m.name)), h("td", { class: "text wrap" }, m.help || ""), h("td", { class: "text wrap id" }, (m.identities || []).map((i) => h("div", {}, typeof i === "string" ? i : JSON.stringify(i)))), h("td", {}, grouped(m.scored)), h("td", {}, grouped(m.missing)), h("td", {}, grouped(m.not_finite)), h("td", {}, grouped(m.truncated)))
+      h(
+        "tr",
+        {},
+        h("th", { scope: "row", class: "text" }, m.name, " ", metricBadge(m.name)),
+        h("td", { class: "text" }, directionText(m.name)),
+        h("td", { class: "text wrap" }, m.help || ""),
+        h(
+          "td",
+          { class: "text wrap id" },
+          (m.identities || []).map((i) => h("div", {}, typeof i === "string" ? i : JSON.stringify(i))),
+        ),
+        h("td", {}, grouped(m.scored)),
+        h("td", {}, grouped(m.missing)),
+        h("td", {}, grouped(m.not_finite)),
+        h("td", {}, grouped(m.truncated)),
+      ),
     );
     const titles = ["metric", "direction", "what it is", "identity", "scored", "no score", "not finite", "prompt cut"];
-    section.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Metrics" }, h("table", { class: "plain metrics" }, h("thead", {}, h("tr", {}, titles.map((t, i) => h("th", { scope: "col", class: i < 4 ? "text" : "" }, t)))), h("tbody", {}, rows))));
+    section.append(
+      h(
+        "div",
+        { class: "scroll", tabindex: "0", role: "region", "aria-label": "Metrics" },
+        h(
+          "table",
+          { class: "plain metrics" },
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              titles.map((t, i) => h("th", { scope: "col", class: i < 4 ? "text" : "" }, t)),
+            ),
+          ),
+          h("tbody", {}, rows),
+        ),
+      ),
+    );
     const mixed = METRICS.filter((m) => (m.identities || []).length > 1);
-    if (mixed.length) section.append(h("p", { class: "warning" }, `${listed(mixed.map((m) => m.name))}: scored by more than one version of the metric, so scores of different arms may not be comparable.`));
-    if (METRICS.some((m) => m.truncated)) section.append(h("p", { class: "note" }, "Prompt cut: the metric's text encoder did not read the whole prompt. What was cut is not part of the score."));
+    if (mixed.length)
+      section.append(
+        h(
+          "p",
+          { class: "warning" },
+          `${listed(mixed.map((m) => m.name))}: scored by more than one version of the metric, so scores of different arms may not be comparable.`,
+        ),
+      );
+    if (METRICS.some((m) => m.truncated))
+      section.append(
+        h(
+          "p",
+          { class: "note" },
+          "Prompt cut: the metric's text encoder did not read the whole prompt. What was cut is not part of the score.",
+        ),
+      );
   }
   section.append(
-    h("p", {}, "Arms are compared with the baseline on the same prompts and seeds. Pictures of one prompt are averaged first; prompts are what is resampled for intervals and flipped for p. The primary metric was named beforehand and its p are corrected by Holm over the arms; all other metrics are exploratory and corrected by Benjamini and Hochberg. Under 20 prompts no p is given."),
+    h(
+      "p",
+      {},
+      "Arms are compared with the baseline on the same prompts and seeds. Pictures of one prompt are averaged first; prompts are what is resampled for intervals and flipped for p. The primary metric was named beforehand and its p are corrected by Holm over the arms; all other metrics are exploratory and corrected by Benjamini and Hochberg. Under 20 prompts no p is given.",
+    ),
     h("dl", { class: "method-facts" }, methodFacts()),
-    h("p", {}, "Make this page again from the records: ", h("code", {}, `uv run experiments/run.py task=report sweep.name=${FACTS.sweeps?.[0]?.name || ANALYSIS.name}`)),
-    h("p", { class: "note" }, "The page is one file and needs no network. Its small pictures are inside it; the full ones are read from the folder it lies in, so move the folder as a whole.")
+    h(
+      "p",
+      {},
+      "Make this page again from the records: ",
+      h("code", {}, `uv run experiments/run.py task=report sweep.name=${FACTS.sweeps?.[0]?.name || ANALYSIS.name}`),
+    ),
+    h(
+      "p",
+      { class: "note" },
+      "The page is one file and needs no network. Its small pictures are inside it; the full ones are read from the folder it lies in, so move the folder as a whole.",
+    ),
   );
 }
 
@@ -25,11 +86,19 @@ function methodFacts() {
   const rows = [];
   const add = (name, value) => value && rows.push(h("dt", {}, name), h("dd", {}, value));
   for (const sweep of FACTS.sweeps || []) {
-    add(`sweep ${sweep.name}`, [sweep.question ? h("div", {}, sweep.question) : "", sweep.arguments?.length ? h("code", {}, `uv run experiments/run.py -m ${sweep.arguments}`) : ""]);
+    add(`sweep ${sweep.name}`, [
+      sweep.question ? h("div", {}, sweep.question) : "",
+      sweep.arguments?.length ? h("code", {}, `uv run experiments/run.py -m ${sweep.arguments}`) : "",
+    ]);
   }
   add("weights", (FACTS.weights || []).join("; "));
   add("device, dtype", (FACTS.devices || []).join("; "));
-  add("versions", Object.entries(FACTS.versions || {}).map(([name, list]) => `${name} ${list.join(" and ")}`).join(", "));
+  add(
+    "versions",
+    Object.entries(FACTS.versions || {})
+      .map(([name, list]) => `${name} ${list.join(" and ")}`)
+      .join(", "),
+  );
   const sizes = [...new Set(PICTURES.filter((p) => p.width).map((p) => `${p.width} \u00d7 ${p.height}`))];
   add("sizes", sizes.length > 6 ? `${sizes.length} sizes` : sizes.join(", "));
   const inside = PICTURES.filter((p) => p.thumb).length;

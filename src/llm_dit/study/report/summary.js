@@ -10,9 +10,16 @@ function drawSummary() {
     status,
     String(ANALYSIS.generated || "").slice(0, 10),
   ];
-  byId("kicker").replaceChildren(...parts.filter(Boolean).flatMap((p, i) => [i ? h("span", { class: "dot" }, "\u00b7") : "", h("span", { class: "part-of" }, p)]));
+  byId("kicker").replaceChildren(
+    ...parts
+      .filter(Boolean)
+      .flatMap((p, i) => [i ? h("span", { class: "dot" }, "\u00b7") : "", h("span", { class: "part-of" }, p)]),
+  );
   const holder = byId("findings");
-  holder.replaceChildren(h("div", { class: "findings" }, h("div", { class: "found" }, findings()), aside()), warnings());
+  holder.replaceChildren(
+    h("div", { class: "findings" }, h("div", { class: "found" }, findings()), aside()),
+    warnings(),
+  );
 }
 
 /** The paragraphs that answer the question. */
@@ -21,21 +28,50 @@ function findings() {
   if (!METRICS.length) {
     return [
       h("p", { class: "answer" }, "No metric was scored, so nothing here says which arm is better."),
-      h("p", {}, "The pictures can be compared by eye below. To score them: ", h("code", {}, `uv run experiments/run.py task=score sweep.name=${ANALYSIS.name} metrics=NAME`), "."),
+      h(
+        "p",
+        {},
+        "The pictures can be compared by eye below. To score them: ",
+        h("code", {}, `uv run experiments/run.py task=score sweep.name=${ANALYSIS.name} metrics=NAME`),
+        ".",
+      ),
     ];
   }
-  if (!PRIMARY) return [h("p", { class: "answer" }, "No primary metric was named, so there is no verdict. Every number below is exploratory.")];
+  if (!PRIMARY)
+    return [
+      h(
+        "p",
+        { class: "answer" },
+        "No primary metric was named, so there is no verdict. Every number below is exploratory.",
+      ),
+    ];
   const d = decimalsOf(PRIMARY);
-  const best = ARMS.filter((a) => isNumber(a.metrics?.[PRIMARY]?.mean)).sort((a, b) => (b.metrics[PRIMARY].mean - a.metrics[PRIMARY].mean) * (sense(PRIMARY) || 1));
+  const best = ARMS.filter((a) => isNumber(a.metrics?.[PRIMARY]?.mean)).sort(
+    (a, b) => (b.metrics[PRIMARY].mean - a.metrics[PRIMARY].mean) * (sense(PRIMARY) || 1),
+  );
   if (ARMS.length === 1) {
     const only = ARMS[0].metrics?.[PRIMARY];
-    return [h("p", { class: "answer" }, `There is one arm only, so there is nothing to compare. Its ${PRIMARY} is ${fixed(only?.mean, d)} ${interval(only?.ci, d)}.`)];
+    return [
+      h(
+        "p",
+        { class: "answer" },
+        `There is one arm only, so there is nothing to compare. Its ${PRIMARY} is ${fixed(only?.mean, d)} ${interval(only?.ci, d)}.`,
+      ),
+    ];
   }
   if (!BASELINE) {
     const lead = best[0];
     return [
       h("p", { class: "answer" }, "No baseline is named, so no difference was tested."),
-      lead ? h("p", {}, `The ${sense(PRIMARY) < 0 ? "lowest" : "highest"} mean of ${PRIMARY} is ${fixed(lead.metrics[PRIMARY].mean, d)} ${interval(lead.metrics[PRIMARY].ci, d)}, of `, h("b", {}, nameText(lead.label, 110)), ".") : "",
+      lead
+        ? h(
+            "p",
+            {},
+            `The ${sense(PRIMARY) < 0 ? "lowest" : "highest"} mean of ${PRIMARY} is ${fixed(lead.metrics[PRIMARY].mean, d)} ${interval(lead.metrics[PRIMARY].ci, d)}, of `,
+            h("b", {}, nameText(lead.label, 110)),
+            ".",
+          )
+        : "",
     ];
   }
   const others = ARMS.filter((a) => a !== BASELINE);
@@ -44,7 +80,13 @@ function findings() {
   const n = (name) => groups[name]?.length || 0;
   const told = (name, one, many) => (n(name) ? [`${n(name)} ${n(name) === 1 ? one : many}`] : []);
   const said = [
-    !sense(PRIMARY) ? null : n("better") ? told("better", "is better", "are better")[0] : n("worse") || n("no difference seen") ? "none is better" : null,
+    !sense(PRIMARY)
+      ? null
+      : n("better")
+        ? told("better", "is better", "are better")[0]
+        : n("worse") || n("no difference seen")
+          ? "none is better"
+          : null,
     ...told("worse", "is worse", "are worse"),
     ...told("differs", "differs", "differ"),
     ...told("no difference seen", "shows no difference", "show no difference"),
@@ -54,8 +96,21 @@ function findings() {
   const base = BASELINE.metrics?.[PRIMARY];
   return [
     h("p", { class: "answer" }, `Of ${count(others.length, "arm")} compared with the baseline, ${listed(said)}.`),
-    h("p", { class: "measured" }, "Measured by ", h("b", {}, PRIMARY), ` (${directionText(PRIMARY)}), pair by pair against the baseline `, h("b", {}, nameText(BASELINE.label, 110)), base ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}` : "", ". Brackets are 95\u202f% intervals over prompts, each arm by itself; the verdicts allow for the number of arms."),
-    ["better", "worse", "differs", "no difference seen", "too few prompts", "not compared"].filter((name) => n(name)).map((name) => group(name, groups[name], d)),
+    h(
+      "p",
+      { class: "measured" },
+      "Measured by ",
+      h("b", {}, PRIMARY),
+      ` (${directionText(PRIMARY)}), pair by pair against the baseline `,
+      h("b", {}, nameText(BASELINE.label, 110)),
+      base
+        ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}`
+        : "",
+      ". Brackets are 95\u202f% intervals over prompts, each arm by itself; the verdicts allow for the number of arms.",
+    ),
+    ["better", "worse", "differs", "no difference seen", "too few prompts", "not compared"]
+      .filter((name) => n(name))
+      .map((name) => group(name, groups[name], d)),
     noiseSentence(d),
   ];
 }
@@ -66,19 +121,51 @@ function group(name, arms, d) {
   const of = (arm) => arm.versus?.[PRIMARY] || {};
   const sorted = [...arms].sort((a, b) => Math.abs(of(b).delta ?? 0) - Math.abs(of(a).delta ?? 0));
   const compared = ["better", "worse", "differs"].includes(name);
-  const item = (arm) => h("li", {}, nameText(arm.label, 110), compared || isNumber(of(arm).delta) ? h("span", { class: "num" }, `${signed(of(arm).delta, d)} ${interval(of(arm).ci, d, true)}`) : h("span", { class: "muted" }, of(arm).note || arm.status));
+  const item = (arm) =>
+    h(
+      "li",
+      {},
+      nameText(AXES.length > 1 ? armName(arm) : arm.label, 110),
+      compared || isNumber(of(arm).delta)
+        ? h("span", { class: "num" }, `${signed(of(arm).delta, d)} ${interval(of(arm).ci, d, true)}`)
+        : h("span", { class: "muted" }, of(arm).note || arm.status),
+    );
   const rest = sorted.slice(MOST_NAMED);
-  const mdes = arms.map((a) => detectable(of(a))).filter(isNumber).sort((a, b) => a - b);
-  const range = mdes.length && mdes[0] < mdes[mdes.length - 1] ? `${fixed(mdes[0], d)} to ${fixed(mdes[mdes.length - 1], d)}, by arm` : fixed(mdes[0], d);
-  const tail = name === "no difference seen" && mdes.length ? h("p", { class: "muted" }, `Smallest detectable difference: ${range}. A smaller one may be there and would be missed.`) : "";
-  const more = rest.length ? h("details", {}, h("summary", {}, `${rest.length} more`), h("ul", {}, rest.map(item))) : "";
-  return h("div", { class: "group" }, h("h3", {}, verdict({ verdict: name })), h("div", {}, h("ul", {}, sorted.slice(0, MOST_NAMED).map(item)), more, tail));
+  const mdes = arms
+    .map((a) => detectable(of(a)))
+    .filter(isNumber)
+    .sort((a, b) => a - b);
+  const range =
+    mdes.length && mdes[0] < mdes[mdes.length - 1]
+      ? `${fixed(mdes[0], d)} to ${fixed(mdes[mdes.length - 1], d)}, by arm`
+      : fixed(mdes[0], d);
+  const tail =
+    name === "no difference seen" && mdes.length
+      ? h(
+          "p",
+          { class: "muted" },
+          `Smallest detectable difference: ${range}. A smaller one may be there and would be missed.`,
+        )
+      : "";
+  const more = rest.length
+    ? h("details", {}, h("summary", {}, `${rest.length} more`), h("ul", {}, rest.map(item)))
+    : "";
+  return h(
+    "div",
+    { class: "group" },
+    h("h3", {}, verdict({ verdict: name })),
+    h("div", {}, h("ul", {}, sorted.slice(0, MOST_NAMED).map(item)), more, tail),
+  );
 }
 
 function noiseSentence(d) {
   const aa = ANALYSIS.aa?.[PRIMARY] || ANALYSIS.aa;
   if (aa?.ci) {
-    return h("p", { class: "measured" }, `Noise floor: the baseline against itself with other seeds differs by ${signed(aa.delta, d)} ${interval(aa.ci, d, true)}.`);
+    return h(
+      "p",
+      { class: "measured" },
+      `Noise floor: the baseline against itself with other seeds differs by ${signed(aa.delta, d)} ${interval(aa.ci, d, true)}.`,
+    );
   }
   return typeof aa?.note === "string" ? h("p", { class: "measured" }, `Noise floor: ${sentence(aa.note)}`) : "";
 }
@@ -90,7 +177,12 @@ function aside() {
     return [h("dt", {}, axis), h("dd", {}, shortened(values.join(", "), 220))];
   });
   const settings = FACTS.settings || {};
-  const told = (keys) => h("dl", {}, keys.map((key) => [h("dt", {}, key), h("dd", {}, shortened(valueText(settings[key]), 160))]));
+  const told = (keys) =>
+    h(
+      "dl",
+      {},
+      keys.map((key) => [h("dt", {}, key), h("dd", {}, shortened(valueText(settings[key]), 160))]),
+    );
   const loud = (FACTS.changed || []).filter((key) => key in settings);
   const quiet = Object.keys(settings).filter((key) => !loud.includes(key));
   return h(
@@ -99,15 +191,28 @@ function aside() {
     h("h3", {}, AXES.length ? "Swept" : "Nothing was swept"),
     h("dl", {}, rows),
     loud.length ? [h("h3", {}, "The same in all arms"), told(loud)] : "",
-    quiet.length ? h("details", {}, h("summary", {}, `${quiet.length} settings at their defaults`), told(quiet)) : ""
+    quiet.length ? h("details", {}, h("summary", {}, `${quiet.length} settings at their defaults`), told(quiet)) : "",
   );
 }
 
 function warnings() {
   const gone = PICTURES.filter((p) => p.missing).length;
   const all = [...WARNINGS];
-  if (gone && !all.some((w) => /missing|gone/.test(w))) all.push(`${count(gone, "picture is", "pictures are")} missing: drawn once, and the file is gone or cannot be read.`);
-  if (ANALYSIS.status === "running" && !all.some((w) => /running|unfinished|not finished/.test(w))) all.push("The sweep has not finished: numbers will change.");
+  if (gone && !all.some((w) => /missing|gone/.test(w)))
+    all.push(
+      `${count(gone, "picture is", "pictures are")} missing: drawn once, and the file is gone or cannot be read.`,
+    );
+  if (ANALYSIS.status === "running" && !all.some((w) => /running|unfinished|not finished/.test(w)))
+    all.push("The sweep has not finished: numbers will change.");
   if (!all.length) return "";
-  return h("div", { class: "warnings", role: "note" }, h("h3", {}, all.length === 1 ? "Be careful" : `Be careful: ${all.length} things`), h("ul", {}, all.map((w) => h("li", {}, sentence(w)))));
+  return h(
+    "div",
+    { class: "warnings", role: "note" },
+    h("h3", {}, all.length === 1 ? "Be careful" : `Be careful: ${all.length} things`),
+    h(
+      "ul",
+      {},
+      all.map((w) => h("li", {}, sentence(w))),
+    ),
+  );
 }
