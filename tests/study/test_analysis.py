@@ -60,7 +60,9 @@ def arm(number, scores, sweep="s", **more):
 def study(*arms, **more):
     """analyse_arms with few resamples, the first arm as baseline; the result must be JSON."""
     options = {key: more.pop(key) for key in ("primary", "baseline") if key in more}
-    sweep = {"name": "s", "question": "Which?", "axes": ["layer"]} | more
+    judged = any("nano_judge" in row for a in arms for row in a.rows)
+    named = {"primary": "nano_judge"} if judged else {}
+    sweep = {"name": "s", "question": "Which?", "axes": ["layer"]} | named | more
     name_apart(arms)
     found = analyse_arms(arms, sweep, resamples=2000, **options)
     json.dumps(found, allow_nan=False)
@@ -150,6 +152,8 @@ def test_the_primary_metric_is_the_one_named_before_the_run(base):
     assert found["primary"] == "clip"
     found = analyse_arms([arm(0, scores)], {"primary": "clip"}, primary="nano_judge", resamples=200)
     assert "chosen after it" in found["warnings"][0]
+    found = analyse_arms([arm(0, scores)], {}, resamples=200)
+    assert found["warnings"][0] == "no primary metric was named before the run; nano_judge was taken after it"
 
 
 def test_best_and_worst_prompts_come_with_the_pair_that_shows_it(base):
@@ -490,7 +494,7 @@ def folder(tmp_path, base):
     folder.path.mkdir()
     asked = [{"encoder_layer.index": value} for value in ("-1", "-2", "-8", "-9")]
     folder.write(
-        {"name": "layers", "question": "Which layer?", "axes": ["encoder_layer.index"],
+        {"name": "layers", "question": "Which layer?", "axes": ["encoder_layer.index"], "primary": "nano_judge",
          "baseline": {"encoder_layer.index": -2}, "cells": asked}
     )  # fmt: skip
     write_cell(folder, "old", -31, base - 0.4)

@@ -177,6 +177,8 @@ def choose_primary(columns: list[str], asked: str | None, named: str | None) -> 
     warnings = []
     if asked and named and asked != named and columns:
         warnings.append(f"{named} was named the primary metric before the run; {asked}, taken now, was chosen after it")
+    if not named and columns:
+        warnings.append(f"no primary metric was named before the run; {asked or columns[0]} was taken after it")
     return (wanted if columns else None) or next(iter(columns), None), warnings
 
 
