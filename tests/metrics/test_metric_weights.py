@@ -136,3 +136,14 @@ def test_a_torchvision_that_cannot_load_its_operators_is_enough(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.stdout == "open_clip\n", done.stderr[-2000:]
+
+
+def test_too_little_memory_says_what_helps(clip_folder, samples, monkeypatch):
+    metric = Clip(ClipMetric(model=str(clip_folder)), "cpu", 4)
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(metric.net.model, "encode_image", full)
+    with pytest.raises(ModelError, match=r"scoring 4 at once .* Try metrics\.batch_size=1, or hardware\.device=cpu"):
+        metric.score(samples)

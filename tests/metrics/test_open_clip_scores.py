@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -259,6 +260,22 @@ def test_pickled_code_is_not_run(clip_folder, tmp_path, capsys):
     with pytest.raises(ModelError, match="pickled code"):
         _ = Hps(HpsMetric(weights=str(folder / "bad.pt")), "cpu", 1).net
     assert "sneaked" not in capsys.readouterr().out
+
+
+def test_code_beside_a_tokenizer_is_not_run(siglip_folder, tmp_path):
+    """Though both the folder's configs ask for it."""
+    folder = shutil.copytree(siglip_folder, tmp_path / "own")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["trust_remote_code"] = True
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    tokenizer |= {"tokenizer_class": "Sly", "auto_map": {"AutoTokenizer": ["sly.Sly", "sly.Sly"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    sign = tmp_path / "was_run"
+    (folder / "sly.py").write_text(f"open({str(sign)!r}, 'w')\nclass Sly:\n    from_pretrained = None\n")
+    with contextlib.suppress(ModelError):
+        _ = Siglip(SiglipMetric(model=str(folder)), "cpu", 1).net
+    assert not sign.exists()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.weights import (
     batches,
     describe,
+    enough_memory,
     files_hash,
     fill,
     find_file,
@@ -120,7 +121,7 @@ class ImageReward(Metric):
                 prompts, padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt"
             ).to(self.device)
             pixels = torch.stack([to_pixels(sample.image) for sample in batch]).to(self.device)
-            with torch.inference_mode():
+            with torch.inference_mode(), enough_memory(len(batch), self.device):
                 values = self.model(pixels, text.input_ids, text.attention_mask).tolist()
             for prompt, value in zip(prompts, values, strict=True):
                 tokens = len(self.tokenizer(prompt).input_ids)

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ConfigError, LabError, ModelError, nearest
-from llm_dit.metrics.weights import download, files_hash, fill, find_file, find_folder, not_here, quiet, read_tensors
+from llm_dit.metrics.weights import (
+    download,
+    enough_memory,
+    files_hash,
+    fill,
+    find_file,
+    find_folder,
+    not_here,
+    quiet,
+    read_tensors,
+)
 from llm_dit.models.folder import read_json
 from llm_dit.models.weights import one_line
 
@@ -284,7 +294,7 @@ class OpenClipModel:
         """Unit vectors of pictures, float32 [n, d]."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), enough_memory(len(images), self.device):
             pixels = torch.stack([self.transform(image.convert("RGB")) for image in images]).to(self.device)
             return self.model.encode_image(pixels, normalize=True).float()
 
@@ -292,7 +302,7 @@ class OpenClipModel:
         """Unit vectors of texts, cut at max_tokens, float32 [n, d]."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), enough_memory(len(texts), self.device):
             return self.model.encode_text(self.tokenizer(list(texts)).to(self.device), normalize=True).float()
 
     def count_tokens(self, text: str) -> int:
@@ -319,10 +329,13 @@ def load_open_clip(place: Place, device: str) -> OpenClipModel:
     except Exception as error:  # a config that does not fit fails in as many ways as there are modules
         raise ModelError(f"{place.key}: {place.name} cannot be built ({one_line(error)}).") from error
     fill(model, tensors, place.weights)
-    text = json.loads(place.changes).get("text_cfg", {})
+    text = (open_clip.get_model_config(place.name) | json.loads(place.changes))["text_cfg"]
+    more: dict[str, Any] = {"context_length": text.get("context_length")}
+    if text.get("hf_tokenizer_name"):
+        more["trust_remote_code"] = False  # whatever the config of a folder says
     try:
         with quiet():
-            tokenizer = open_clip.get_tokenizer(place.name, context_length=text.get("context_length"))
+            tokenizer = open_clip.get_tokenizer(place.name, **more)
     except Exception as error:  # transformers' own, and the hub's
         raise ModelError(
             f"{place.key}.model={place.name}: its tokenizer is not on this machine and could not be downloaded "

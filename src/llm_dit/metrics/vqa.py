@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ModelError
 from llm_dit.metrics.base import Metric, Sample, Score
-from llm_dit.metrics.weights import batches, describe, files_hash, find_folder, quiet
+from llm_dit.metrics.weights import batches, describe, enough_memory, files_hash, find_folder, quiet
 from llm_dit.models.folder import read_json
 from llm_dit.models.weights import check_weights, folder_shapes, one_line
 from llm_dit.study.prompts import NOT_VISIBLE, Element
@@ -185,7 +185,7 @@ class Vqa(Metric):
         import torch
 
         yes, no = self.answers
-        with torch.inference_mode():
+        with torch.inference_mode(), enough_memory(len(pairs), self.device):
             inputs = {name: tensor.to(self.device) for name, tensor in self.inputs(pairs).items()}
             logits = self.model(**inputs, logits_to_keep=1).logits[:, -1].float()
             return (logits[:, yes].logsumexp(-1) - logits[:, no].logsumexp(-1)).sigmoid().tolist()

@@ -28,6 +28,20 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+@contextmanager
+def enough_memory(count: int, device: str) -> Iterator[None]:
+    """For the forward of count pictures: running out of the device's memory is a ModelError that says what helps."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        smaller = f"metrics.batch_size={max(1, count // 4)}" if count > 1 else "a smaller model"
+        raise ModelError(
+            f"scoring {count} at once does not fit into the memory of {device}. Try {smaller}, or hardware.device=cpu."
+        ) from error
+
+
 def find_file(key: str, value: str, names: Sequence[str], also: Sequence[str] = ()) -> Path:
     """The weights file that a setting names: itself a file, or the first of names in a folder or hub repository.
 
