@@ -151,16 +151,16 @@ def test_siglip_settings_act_and_a_model_without_bias_is_refused(siglip_folder, 
         Siglip(SiglipMetric(model=str(clip_folder)), "cpu", 4).score(samples)
 
 
-@pytest.fixture(scope="module")
-def transformers_clip(tmp_path_factory):
+@pytest.fixture(scope="module", params=["gelu", "quick_gelu"])
+def transformers_clip(request, tmp_path_factory):
     """A tiny random CLIPModel of transformers on disk, every weight random, and the model."""
     from transformers import CLIPConfig, CLIPModel
 
     vision = {"hidden_size": 32, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
     config = CLIPConfig(
-        vision_config={**vision, "image_size": 32, "patch_size": 8, "hidden_act": "gelu"},
-        text_config={**text, "vocab_size": 49408, "hidden_act": "gelu", "eos_token_id": 49407},
+        vision_config={**vision, "image_size": 32, "patch_size": 8, "hidden_act": request.param},
+        text_config={**text, "vocab_size": 49408, "hidden_act": request.param, "eos_token_id": 49407},
         projection_dim=24,
     )
     torch.manual_seed(1)
@@ -182,6 +182,8 @@ def test_pick_score_equals_transformers_clip_model(transformers_clip, samples):
         images = model.get_image_features(pixel_values=pixels).pooler_output
         texts = model.get_text_features(input_ids=tokens).pooler_output
     cosines = torch.nn.functional.cosine_similarity(images, texts)
+    by_clip = Clip(ClipMetric(model=str(folder)), "cpu", 2)
+    assert values(by_clip, samples) == pytest.approx((100 * cosines).tolist(), abs=1e-4)
     assert values(metric, samples) == pytest.approx((model.logit_scale.exp() * cosines).tolist(), abs=1e-4)
     assert torch.allclose(
         metric.net.image_features([s.image for s in samples]), torch.nn.functional.normalize(images), atol=1e-5
