@@ -28,6 +28,8 @@ def test_metrics_are_added_to_a_finished_sweep_and_kept(sweep, run_main):
     assert len({row["sharpness"] for row in rows}) == 4
     assert all(0 < row["entropy"] <= 8 for row in rows)
     assert {row["identity_sharpness"] for row in rows} == {image_statistics.Sharpness(None, "cpu", 1).identity}
+    folder = SweepFolder(Path("outputs/sweeps/s"))
+    assert all(tile.caption.startswith("sharpness ") for tile in tiles_of(folder, folder.read()["cells"]))
     _, out, _, _ = run_main("task=score", "sweep.name=s", "metrics=[sharpness,entropy]")
     assert "0 new scores" in out
     assert table() == rows
@@ -132,6 +134,5 @@ def test_a_trackers_run_holds_the_means(sweep, monkeypatch):
             finished.append((status, sorted(scores)))
 
     monkeypatch.setattr(job, "process_tracker", lambda *a: Listening())
-    folder = sweep("x", "sampler.steps=1,2", "seed=1,2", "metrics=sharpness")[3]
+    sweep("x", "sampler.steps=1,2", "seed=1,2", "metrics=sharpness")
     assert finished == [("complete", ["sharpness"])] * 2
-    assert isinstance(folder, SweepFolder)

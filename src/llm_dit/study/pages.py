@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llm_dit.metrics.registry import METRICS
 from llm_dit.study.grid import Tile, choose_layout, draw_grids
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import SweepFolder
@@ -52,6 +53,8 @@ def tiles_of(folder: SweepFolder, asked: list[dict[str, str]], primary: str | No
         for (cell, record), place in zip(pictures, places, strict=True):
             place.update({"cell": cell.id, "prompt id": record["prompt_id"]})
     scores = {(cell.id, *key): values for cell, rs in cells for key, values in scores_of(cell, rs).items()}
+    # Scores that came after the run have no primary one named; the registry's order decides, as in the report.
+    primary = primary or next((name for name in METRICS if any(name in found for found in scores.values())), None)
     tiles = [
         Tile(cell.path / r["path"], place, caption(r, scores.get((cell.id, r["prompt_id"], r["seed"]), {}), primary))
         for (cell, r), place in zip(pictures, places, strict=True)
