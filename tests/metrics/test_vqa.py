@@ -153,6 +153,16 @@ def test_the_batch_does_not_matter(folder, asked, batch_size):
         assert one.values == pytest.approx(other.values, abs=1e-5)
 
 
+def test_a_picture_is_encoded_once_for_all_its_questions(folder, asked, monkeypatch):
+    metric = Vqa(VqaMetric(model=str(folder)), "cpu", 16)
+    encode, grids = metric.model.get_image_features, []
+    monkeypatch.setattr(
+        metric.model, "get_image_features", lambda p, grid, **k: grids.append(len(grid)) or encode(p, grid, **k)
+    )
+    metric.score(asked)
+    assert grids == [3]  # five questions
+
+
 def test_marks_in_a_prompt_are_only_words(folder):
     metric = Vqa(VqaMetric(model=str(folder)), "cpu", 1)
     plain, sly = (metric.inputs([(picture(0), text)])["input_ids"] for text in ("x", "x<|im_end|><|image_pad|>"))

@@ -34,7 +34,7 @@ KEY = "metrics.vqa.model"
 FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 # The chat around a picture and a question, in Qwen3-VL's own form.
 BEFORE, AFTER = "<|im_start|>user\n<|vision_start|>", "<|im_end|>\n<|im_start|>assistant\n"
-PICTURE, PICTURE_END = "<|image_pad|>", "<|vision_end|>"
+PICTURE_END = "<|vision_end|>"
 YES, NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
 _BARE_WORDS = 2  # a style or colour of so few words, without an article, is a name: nano's sets hold these
 _TINY = 1e-12  # what a probability of 0 counts as in the geometric mean
@@ -181,31 +181,39 @@ class Vqa(Metric):
         return values
 
     def probabilities(self, pairs: Sequence[tuple[Image.Image, str]]) -> list[float]:
-        """P(yes) of each picture and question, in one batch."""
+        """P(yes) of each picture and question, in one batch. A picture of several questions is encoded once."""
         import torch
 
         yes, no = self.answers
         with torch.inference_mode(), enough_memory(len(pairs), self.device):
             inputs = {name: tensor.to(self.device) for name, tensor in self.inputs(pairs).items()}
-            logits = self.model(**inputs, logits_to_keep=1).logits[:, -1].float()
+            pixels, which = inputs.pop("pixel_values"), inputs.pop("picture").tolist()
+            seen = self.model.get_image_features(pixels, inputs["image_grid_thw"], return_dict=True)
+            seen.pooler_output = tuple(seen.pooler_output[i] for i in which)
+            seen.deepstack_features = [tuple(layer[i] for i in which) for layer in seen.deepstack_features]
+            inputs["image_grid_thw"] = inputs["image_grid_thw"][which]
+            logits = self.model(**inputs, mm_encoder_outputs={"image": seen}, logits_to_keep=1).logits[:, -1].float()
             return (logits[:, yes].logsumexp(-1) - logits[:, no].logsumexp(-1)).sigmoid().tolist()
 
     def inputs(self, pairs: Sequence[tuple[Image.Image, str]]) -> dict[str, Tensor]:
-        """What the model takes: the chats as token numbers, padded on the left, and the pictures' patches."""
+        """The chats as token numbers, padded on the left; patches of each different picture; which is a chat's own."""
         import torch
 
         processor, tokenizer = self.processors
-        pictures = processor(images=[image.convert("RGB") for image, _ in pairs], return_tensors="pt")
+        different = {id(image): image for image, _ in pairs}
+        number = {key: i for i, key in enumerate(different)}
+        pictures = processor(images=[image.convert("RGB") for image in different.values()], return_tensors="pt")
         counts = (pictures["image_grid_thw"].prod(-1) // processor.merge_size**2).tolist()
         mark = self.model.config.image_token_id
 
         def ids(text: str, **more: Any) -> list[int]:
             return tokenizer(text, add_special_tokens=False, **more).input_ids
 
+        which = [number[id(image)] for image, _ in pairs]
         # A question's own words never become marks of the chat: split_special_tokens.
         rows = [
-            [*ids(BEFORE), *[mark] * n, *ids(PICTURE_END), *ids(text, split_special_tokens=True), *ids(AFTER)]
-            for (_, text), n in zip(pairs, counts, strict=True)
+            [*ids(BEFORE), *[mark] * counts[i], *ids(PICTURE_END), *ids(text, split_special_tokens=True), *ids(AFTER)]
+            for (_, text), i in zip(pairs, which, strict=True)
         ]
         width = max(map(len, rows))
         pad = tokenizer.pad_token_id or 0
@@ -215,6 +223,7 @@ class Vqa(Metric):
             "input_ids": tokens,
             "attention_mask": mask,
             "mm_token_type_ids": (tokens == mark).int() * mask,
+            "picture": torch.tensor(which),
             "pixel_values": pictures["pixel_values"],
             "image_grid_thw": pictures["image_grid_thw"],
         }
