@@ -274,6 +274,20 @@ def test_metric_changes_every_part(show):
     assert page.locator("#metric optgroup[label=exploratory] option").count() == 1
 
 
+def test_plots_show_means_or_differences(show):
+    page = show(*made())
+    ticks = lambda: page.locator("#plots figure").first.locator("text.tick").all_text_contents()  # noqa: E731
+    assert "0.8" in ticks()
+    page.check("#plot-differences")
+    page.wait_for_timeout(100)
+    assert "\u22120.1" in ticks()
+    assert "0.8" not in ticks()
+    assert "difference from the baseline" in text(page, "#plots figcaption")
+    page.uncheck("#plot-toScale")
+    page.wait_for_timeout(100)
+    assert page.locator("#plots figure").first.locator(".spot").count() == 3
+
+
 def test_arm_of_the_pairs_can_be_chosen(show):
     page = show(*made())
     assert "\u22120.200" in text(page, "#versus .big")

@@ -72,14 +72,16 @@ function armColumns() {
       sort: (a) => a.pictures,
       cell: (a) => [grouped(a.pictures), a.missing ? h("span", { class: "muted" }, ` (${a.missing} missing)`) : ""],
     },
-    {
+  );
+  // Told in the line below when it is the same for all.
+  if (ARMS.some((a) => a.status !== "complete"))
+    columns.push({
       key: "status",
       title: "status",
       text: true,
       sort: (a) => a.status,
       cell: (a) => h("span", { class: `status ${a.status}` }, a.status),
-    },
-  );
+    });
   return columns;
 }
 
@@ -195,7 +197,10 @@ function metricColumns(m) {
 }
 
 function armCell(arm) {
-  return [nameText(armName(arm), 70), arm === BASELINE ? h("span", { class: "badge" }, "baseline") : ""];
+  return [
+    nameText(innerWidth < 600 && AXES.length > 1 ? armMark(arm) : armName(arm), 70),
+    arm === BASELINE ? h("span", { class: "badge" }, "baseline") : "",
+  ];
 }
 
 function armTable() {
@@ -294,6 +299,7 @@ function sortedArms(columns) {
 
 function armLegend() {
   const notes = [];
+  if (ARMS.every((a) => a.status === "complete")) notes.push("All arms are complete.");
   if (chosen.metric) notes.push("Dots are means, lines 95\u202f% intervals over prompts.");
   if (ANALYSIS.aa?.[chosen.metric]?.ci)
     notes.push("The grey band is the noise floor: how far the baseline is from itself with other seeds.");

@@ -47,9 +47,9 @@ function heading(section, title, lead) {
   section.replaceChildren(h("h2", { id }, title), lead ? h("p", { class: "lead" }, lead) : "");
 }
 
-/** A name that may be broken after its dots, underscores and signs, cut to a length; whole in its title. */
+/** A name cut to a length, whole in its title; one without spaces may be broken after its dots and signs. */
 function nameText(name, most = 90) {
-  const pieces = shortened(name, most).split(/(?<=[._=/,])/u);
+  const pieces = shortened(name, most).split(/\s/.test(name) ? /(?<=\/)/ : /(?<=[._=/])/);
   return h(
     "span",
     { class: "arm-name", title: [...String(name)].length > most ? shortened(name, 600) : null },

@@ -1,7 +1,7 @@
 // Each metric along each axis: points with their intervals, the baseline, the band of noise.
 
 const MOST_PANELS = 12;
-let axisToScale = true;
+const plotted = { toScale: true, differences: false };
 
 function drawPlots() {
   const section = byId("plots");
@@ -10,8 +10,8 @@ function drawPlots() {
     "Along the axes",
     chosen.metric ? h("span", {}, metricLead(METRIC_BY_NAME.get(chosen.metric))) : null,
   );
-  const plotted = AXES.filter((axis) => axisPoints(axis, chosen.metric).length);
-  if (!chosen.metric || (!plotted.length && !ARMS.some((a) => isNumber(a.seconds)))) {
+  const axes = AXES.filter((axis) => axisPoints(axis, chosen.metric).length);
+  if (!chosen.metric || (!axes.length && !ARMS.some((a) => isNumber(a.seconds)))) {
     section.append(
       h(
         "p",
@@ -21,21 +21,15 @@ function drawPlots() {
     );
     return;
   }
-  const numeric = plotted.some((axis) => numericAxis(axis));
-  const box = h("input", {
-    type: "checkbox",
-    checked: axisToScale,
-    onchange: () => {
-      axisToScale = box.checked;
-      drawPlots();
-    },
-  });
-  if (numeric) section.append(h("p", { class: "controls" }, h("label", { class: "check" }, box, " Numbers to scale")));
-  for (const axis of plotted) section.append(panelsOf(axis, chosen.metric, 300));
-  if (plotted.length) section.append(plotLegend());
+  const controls = h("p", { class: "controls" });
+  if (axes.some(numericAxis)) controls.append(plotSwitch("toScale", "Numbers to scale"));
+  if (BASELINE && axes.length) controls.append(plotSwitch("differences", "Paired differences from the baseline"));
+  section.append(controls);
+  for (const axis of axes) section.append(panelsOf(axis, chosen.metric, 300));
+  if (axes.length) section.append(plotLegend());
   guarded(section, () => drawPareto(section));
   const others = METRICS.filter((m) => m.name !== chosen.metric);
-  if (others.length && plotted.length) {
+  if (others.length && axes.length) {
     const holder = h("div", { class: "small-panels" });
     const details = h(
       "details",
@@ -45,14 +39,35 @@ function drawPlots() {
     );
     details.addEventListener("toggle", () => {
       if (!details.open || holder.firstChild) return;
-      for (const metric of others) for (const axis of plotted) holder.append(panelsOf(axis, metric.name, 200));
+      for (const metric of others) for (const axis of axes) holder.append(panelsOf(axis, metric.name, 200));
     });
     section.append(details);
   }
 }
 
+function plotSwitch(key, text) {
+  const box = h("input", {
+    type: "checkbox",
+    id: `plot-${key}`,
+    checked: plotted[key],
+    onchange: () => {
+      plotted[key] = box.checked;
+      drawPlots();
+      byId(box.id)?.focus();
+    },
+  });
+  return h("label", { class: "check" }, box, text);
+}
+
+/** What is drawn of an arm: its mean, or its paired difference from the baseline, with the interval. */
+function shownOf(arm, metric) {
+  if (!plotted.differences) return arm.metrics?.[metric];
+  if (arm === BASELINE) return { mean: 0, ci: null };
+  return { mean: arm.versus?.[metric]?.delta, ci: arm.versus?.[metric]?.ci };
+}
+
 function axisPoints(axis, metric) {
-  return ARMS.filter((a) => axis in (a.axes || {}) && isNumber(a.metrics?.[metric]?.mean));
+  return ARMS.filter((a) => axis in (a.axes || {}) && isNumber(shownOf(a, metric)?.mean));
 }
 
 function numericAxis(axis) {
@@ -88,7 +103,7 @@ function panelsOf(axis, metric, height) {
         "figcaption",
         {},
         h("b", {}, metric),
-        ` along ${axis}`,
+        `${plotted.differences ? ", difference from the baseline," : ""} along ${axis}`,
         lineAxis ? `, a line for each ${lineAxis}` : "",
         title ? h("span", { class: "muted" }, ` (${title})`) : "",
       ),
@@ -112,13 +127,13 @@ function axisPlot(width, height, axis, metric, arms, lineAxis, all) {
   const values = [...new Map(all.map((a) => [JSON.stringify(a.axes[axis]), a.axes[axis]])).values()];
   const numeric = values.every(isNumber);
   if (numeric) values.sort((a, b) => a - b);
-  const scaled = numeric && axisToScale && values.length > 1;
+  const scaled = numeric && plotted.toScale && values.length > 1;
   const log = scaled && values[0] > 0 && values[values.length - 1] / values[0] >= 30;
   const lines = lineAxis ? groupBy(arms, (a) => JSON.stringify(a.axes[lineAxis])) : new Map([["", arms]]);
   const lineText = (arms) => shortened(`${shortAxis(lineAxis)} ${valueText(arms[0].axes[lineAxis])}`, 20);
   const right = lineAxis ? 16 + Math.max(...[...lines.values()].map((a) => measure(lineText(a)))) : 14;
   const left = 52;
-  const base = BASELINE?.metrics?.[metric];
+  const base = BASELINE && shownOf(BASELINE, metric);
   const aa = ANALYSIS.aa?.[metric]?.ci;
   const band = aa && isNumber(base?.mean) ? [base.mean + aa[0], base.mean + aa[1]] : null;
   const labels = values.map((v) => shortened(valueText(v), 22));
@@ -128,7 +143,7 @@ function axisPlot(width, height, axis, metric, arms, lineAxis, all) {
   const bottom = tilted ? Math.min(110, 26 + 0.6 * Math.max(...labels.map((t) => measure(t)))) : 30;
   const foot = height - bottom - 18;
   const y = scaleOf(
-    [...(band || []), ...all.flatMap((a) => [a.metrics[metric].mean, ...(a.metrics[metric].ci || [])])],
+    [...(band || []), ...all.flatMap((a) => [shownOf(a, metric).mean, ...(shownOf(a, metric).ci || [])])],
     foot,
     10,
   );
@@ -180,12 +195,12 @@ function axisPlot(width, height, axis, metric, arms, lineAxis, all) {
     const sorted = [...group].sort((a, b) => x(a.axes[axis]) - x(b.axes[axis]));
     const kind = lineAxis ? `line${i % 6}` : "";
     const shift = lineAxis ? (i - (lines.size - 1) / 2) * Math.min(5, 24 / lines.size) : 0;
-    const point = (a) => [x(a.axes[axis]) + shift, y(a.metrics[metric].mean)];
+    const point = (a) => [x(a.axes[axis]) + shift, y(shownOf(a, metric).mean)];
     if (numeric || lineAxis)
       svg.append(s("polyline", { class: `trace ${kind}`, points: sorted.map((a) => point(a).join()).join(" ") }));
     for (const arm of sorted) {
       const [px, py] = point(arm);
-      const found = arm.metrics[metric];
+      const found = shownOf(arm, metric);
       const look = lineAxis ? kind : verdictKind(arm, metric);
       const ci =
         found.ci && isNumber(found.ci[0])

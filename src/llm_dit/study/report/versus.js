@@ -23,7 +23,7 @@ function drawVersus() {
       { class: "controls" },
       choice(
         "Arm",
-        arms.map((a) => [a.id, shortened(a.label, 80)]),
+        arms.map((a) => [a.id, shortened(AXES.length > 1 ? armName(a) : a.label, 80)]),
         arm.id,
         (id) => choose({ arm: id }),
         { id: "versus-arm" },
