@@ -1,11 +1,12 @@
 """How often does nano draw what was asked? Judged by the shipped judge on scenes that training never showed.
 
-    uv run python experiments/nano/evaluate.py [--count N] [--name dit] [--sweep]
+    uv run python experiments/nano/evaluate.py [--count N] [--name dit] [--sweep] [--kept]
 
 Draws held-out scenes in known phrasings and in the phrasing never trained on; prints subject, style and colour
 accuracy (the judge's first answer, "none of these" being wrong) beside the judge's own on clean sprites and on VAE
 reconstructions, its mean score, what it took for what; and writes assets/nano/evaluation.png.
-Without --name the shipped weights are read. --sweep compares steps, guidance and shift.
+Without --name the shipped weights are read. --sweep compares steps, guidance and shift. --kept draws nothing and
+judges the pictures of the last run again, as for another judge.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from common import save_grid, to_pictures, to_tensor
 from export import load_shipped, load_trained
 from judge_pictures import KEYS
 from model import use_real_rotary
+from paths import ASSETS
 from PIL import Image
 from sample import GUIDANCE, SHIFT, STEPS, held_out_prompts, held_out_scenes, sample
 from scenes import compose_scene, load_sprites
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=LAYER)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--kept", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     judge = NanoJudge(None, "cpu", 64)
@@ -99,10 +102,13 @@ def main() -> None:
     rebuilt = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in clean.split(32)])
     psnr = -10 * torch.log10(((rebuilt.clamp(-1, 1) - clean) / 2).square().mean((1, 2, 3)))
     show(f"VAE reconstructions ({psnr.mean():.1f} dB)", judge, rebuilt, labels)
-    known, seconds = draw(held_out_prompts(args.count))
-    show("drawn, known phrasings", judge, known, labels, seconds)
-    new, seconds = draw(held_out_prompts(args.count, new_phrasing=True))
-    show("drawn, phrasing never trained on", judge, new, labels, seconds)
+    for what, key in (("drawn, known phrasings", "known"), ("drawn, phrasing never trained on", "new")):
+        path, seconds = ASSETS / f"evaluation_{key}.npy", None
+        if not args.kept:
+            pictures, seconds = draw(held_out_prompts(args.count, new_phrasing=key == "new"))
+            np.save(path, to_pictures(pictures))
+        show(what, judge, to_tensor(np.load(path)), labels, seconds)
+    known = to_tensor(np.load(ASSETS / "evaluation_known.npy"))
     save_grid(known[torch.linspace(0, len(known) - 1, min(96, len(known))).long()], 12, "evaluation.png")
 
 

@@ -140,7 +140,7 @@ def export(net: JudgeNet, made: list[Batch], temperatures: list[float]) -> None:
 def main() -> None:
     """Train, or go on training, to `--steps`; calibrate; export."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="no training: calibrate and export the checkpoint")
     args = parser.parse_args()
