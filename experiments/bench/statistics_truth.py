@@ -19,9 +19,9 @@ import time
 
 import numpy as np
 
-from llm_dit.study import statistics
-from llm_dit.study.variance import mean_of_seeds
-from llm_dit.study.versus import pair
+from llm_dit.study.evidence import statistics
+from llm_dit.study.evidence.variance import mean_of_seeds
+from llm_dit.study.evidence.versus import pair
 
 SEEDS = 3
 KINDS = ("normal", "thirds", "skewed", "heavy")

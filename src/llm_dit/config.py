@@ -501,6 +501,14 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
     values[leaf] = value
 
 
+def value_at(values: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key of nested dicts, such as a recorded config; None where it has none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as nested plain values, ready for JSON."""
     return dataclasses.asdict(config)

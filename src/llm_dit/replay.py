@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_dit.compose import changed_keys, check
 from llm_dit.conditioning import TEMPLATE_PARTS
-from llm_dit.config import Config, PromptConfig, get, parameters, put, to_dict
+from llm_dit.config import Config, PromptConfig, get, parameters, put, to_dict, value_at
 from llm_dit.errors import ConfigError
 from llm_dit.picture import read_record
 
@@ -53,11 +53,3 @@ def compare_with_original(config: Config, record: dict[str, Any]) -> str:
     leaves = [p.key for p in parameters() if p.key.split(".")[0] not in BOOKKEEPING]
     different += [key for key in leaves if value_at(new, key) != value_at(old, key)]
     return f"not the same pixels as the original; different: {', '.join(different) or 'nothing that is recorded'}"
-
-
-def value_at(values: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key of a recorded config; None where it has none."""
-    found: Any = values
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found

@@ -34,7 +34,7 @@ FLAGS = [
 HOSTILE = '</script><img src=x onerror="window.hit=1"><!-- <script>window.hit=2</script> {{data}} & \u2028 "quoted"'
 
 
-# ---------------------------------------------------------------- an analysis to show, as study/analysis.py makes it
+# --- an analysis to show, as study/evidence/analysis.py makes it
 
 
 def made(
@@ -700,7 +700,8 @@ def real_sweep(tmp_path):
     folder = SweepFolder(tmp_path / "sweeps" / "demo")
     values = ("4", "8")
     folder.write({"name": "demo", "question": "Steps?", "axes": ["sampler.steps"], "baseline": {"sampler.steps": 4},
-                  "cells": [{"sampler.steps": v} for v in values], "arguments": ["sampler.steps=4,8"]})  # fmt: skip
+                  "cells": [{"sampler.steps": v} for v in values],
+                  "runs": [{"arguments": ["sampler.steps=4,8"]}]})  # fmt: skip
     for n, steps in enumerate(values):
         cell = folder.cell(f"cell{n}")
         for i, seed in itertools.product(range(3), range(2)):
@@ -728,7 +729,7 @@ def real_sweep(tmp_path):
 
 
 def test_page_of_a_real_analysis(show, real_sweep):
-    from llm_dit.study.analysis import analyse
+    from llm_dit.study.evidence.analysis import analyse
 
     (real_sweep.cell("cell1").path / "images/p2_s1.png").unlink()
     (real_sweep.cell("cell1").path / "images/p0_s1.png").write_bytes(b"not a picture")
@@ -751,7 +752,7 @@ def test_page_of_a_real_analysis(show, real_sweep):
 
 
 def test_small_pictures_are_shared_out_fairly(real_sweep):
-    from llm_dit.study.analysis import analyse
+    from llm_dit.study.evidence.analysis import analyse
 
     analysis = analyse([real_sweep], resamples=200)
     pictures = collect_pictures([real_sweep], analysis, thumbnail_size=32, max_pictures=6)
@@ -762,7 +763,7 @@ def test_small_pictures_are_shared_out_fairly(real_sweep):
 
 
 def test_several_sweeps_in_one_report(show, real_sweep, tmp_path):
-    from llm_dit.study.analysis import analyse
+    from llm_dit.study.evidence.analysis import analyse
 
     shutil.copytree(real_sweep.path, tmp_path / "sweeps" / "again")
     folders = [real_sweep, SweepFolder(tmp_path / "sweeps" / "again")]

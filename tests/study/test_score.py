@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from llm_dit.metrics import image_statistics
 from llm_dit.metrics.base import Score
-from llm_dit.study.pages import tiles_of
+from llm_dit.study.grids.pages import tiles_of
 from llm_dit.study.store import SweepFolder
 
 

@@ -270,7 +270,7 @@ def test_a_baseline_that_no_cell_is_is_told(run_main, tmp_path):
 def test_a_cell_that_fails_midway_shows_what_it_lacks(sweep, monkeypatch):
     from llm_dit.errors import RenderError
     from llm_dit.study import cell
-    from llm_dit.study.pages import tiles_of
+    from llm_dit.study.grids.pages import tiles_of
 
     real = cell.render
 

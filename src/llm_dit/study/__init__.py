@@ -1,1 +1,1 @@
-"""Cells to tables, grids, statistics, reports; resume."""
+"""A study to a plan, a plan to cells, cells to records and scores, these to a table, grids, evidence, a report."""

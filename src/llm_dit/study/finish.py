@@ -20,7 +20,7 @@ def finish_sweep(folder: SweepFolder, config: Config) -> list[Path]:
 
 def write_table_and_grids(folder: SweepFolder) -> list[Path]:
     """Write table.parquet and grids/. Returns what was written, nothing when no picture is there yet."""
-    from llm_dit.study.pages import write_grids
+    from llm_dit.study.grids.pages import write_grids
     from llm_dit.study.table import write_table
 
     def table() -> list[Path]:
@@ -42,7 +42,7 @@ def guarded(what: str, write: Callable[[], list[Path]]) -> list[Path]:
 
 def write_sweep_report(folder: SweepFolder, config: Config) -> Path:
     """Write report.html into the sweep's folder. Raises LabError: an unknown baseline, metric or further sweep."""
-    from llm_dit.study.analysis import analyse
+    from llm_dit.study.evidence.analysis import analyse
     from llm_dit.study.report.write import collect_pictures, provenance, write_report
 
     settings = config.report

@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+from llm_dit.config import value_at
 from llm_dit.picture import write_whole
-from llm_dit.replay import value_at
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
 

@@ -22,10 +22,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llm_dit.config import Config, get, parameters
+from llm_dit.config import Config, get, parameters, value_at
 from llm_dit.errors import ImageError
 from llm_dit.picture import read_picture, write_whole
-from llm_dit.study.analysis import metric_of
+from llm_dit.study.evidence.analysis import metric_of
 from llm_dit.study.store import CellFolder, SweepFolder
 from llm_dit.study.table import rows
 
@@ -245,7 +245,7 @@ def provenance(folders: Sequence[SweepFolder | Path]) -> dict[str, Any]:
         for cell in sweep.cells():
             config = (cell.read("cell.json") or {}).get("config")
             for key in keys if config else ():
-                values.setdefault(key, []).append(_inside(config, key))
+                values.setdefault(key, []).append(value_at(config, key))
     shared = {k: v[0] for k, v in values.items() if all(x == v[0] for x in v)}
     shared = {k: v for k, v in shared.items() if k not in ("prompt.text", "seed", "from_image")}
     changed = [k for k, v in shared.items() if v != _plain(get(default, k))]
@@ -259,18 +259,12 @@ def provenance(folders: Sequence[SweepFolder | Path]) -> dict[str, Any]:
             {
                 "name": s.path.name,
                 "question": s.read().get("question"),
-                "arguments": shlex.join(s.read().get("arguments") or []),
+                "arguments": shlex.join((s.read().get("runs") or [{}])[-1].get("arguments", [])),
             }
             for s in sweeps
         ],
         "pictures": len(tables),
     }
-
-
-def _inside(values: dict[str, Any], key: str) -> Any:
-    for name in key.split("."):
-        values = values.get(name) if isinstance(values, dict) else None
-    return values
 
 
 def _plain(value: Any) -> Any:

@@ -16,12 +16,12 @@ import numpy as np
 
 from llm_dit.errors import ConfigError, nearest
 from llm_dit.metrics.registry import METRICS, info
-from llm_dit.study import effects, statistics, variance
-from llm_dit.study.arms import Arm, find_baseline, is_number, read_arms
-from llm_dit.study.remarks import many, note_of, warnings_of, why_not
-from llm_dit.study.statistics import RESAMPLES
+from llm_dit.study.evidence import effects, statistics, variance
+from llm_dit.study.evidence.arms import Arm, find_baseline, is_number, read_arms
+from llm_dit.study.evidence.remarks import many, note_of, warnings_of, why_not
+from llm_dit.study.evidence.statistics import RESAMPLES
+from llm_dit.study.evidence.versus import Pairs, compare, judge, not_compared, pair
 from llm_dit.study.store import SweepFolder
-from llm_dit.study.versus import Pairs, compare, judge, not_compared, pair
 
 # Metrics of all seeds of a prompt together: their values of single seeds are not repeated measurements.
 GROUPED = frozenset({"diversity"})

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from llm_dit.errors import ConfigError, OutputError
-from llm_dit.study.grid import Tile, choose_layout, draw_grids, plan_grids, save_image_grid
-from llm_dit.study.sheet import GROUND, Sheet, paint
+from llm_dit.study.grids.grid import Tile, choose_layout, draw_grids, plan_grids, save_image_grid
+from llm_dit.study.grids.sheet import GROUND, Sheet, paint
 
 LIGHTHOUSE = (
     "a tall lighthouse painted in faded red and white stripes standing on a rocky cliff above a stormy grey sea while "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.metrics.registry import METRICS
-from llm_dit.study.grid import Tile, choose_layout, draw_grids
+from llm_dit.study.grids.grid import Tile, choose_layout, draw_grids
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import SweepFolder
 

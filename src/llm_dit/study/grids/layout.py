@@ -18,8 +18,8 @@ from itertools import groupby
 from pathlib import Path
 
 from llm_dit.errors import OutputError
-from llm_dit.study.lettering import Block, line_height, set_balanced, set_text, widest_word
-from llm_dit.study.sheet import MUTED, Label, Measures, Sheet, Spot, heading
+from llm_dit.study.grids.lettering import Block, line_height, set_balanced, set_text, widest_word
+from llm_dit.study.grids.sheet import MUTED, Label, Measures, Sheet, Spot, heading
 
 Key = tuple[str, ...]  # the labels of a row or column, outermost axis first
 LONGEST_LABEL = 24  # lines; a longer one loses its middle

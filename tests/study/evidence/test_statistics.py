@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llm_dit.study import statistics as st
-from llm_dit.study import variance as va
-from llm_dit.study.effects import factorial, length_bins, pareto
-from llm_dit.study.versus import pair
+from llm_dit.study.evidence import statistics as st
+from llm_dit.study.evidence import variance as va
+from llm_dit.study.evidence.effects import factorial, length_bins, pareto
+from llm_dit.study.evidence.versus import pair
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "bench"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "experiments" / "bench"))
 import statistics_truth as truth
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from llm_dit.study import statistics
-from llm_dit.study.statistics import ALPHA, FALSE_DISCOVERY_RATE, MIN_PROMPTS, RESAMPLES
-from llm_dit.study.variance import mean_of_seeds, tie_band
+from llm_dit.study.evidence import statistics
+from llm_dit.study.evidence.statistics import ALPHA, FALSE_DISCOVERY_RATE, MIN_PROMPTS, RESAMPLES
+from llm_dit.study.evidence.variance import mean_of_seeds, tie_band
 
 EXTREMES = 8  # best and worst prompts told of each comparison
 NOTHING = (None, None)

@@ -1,7 +1,7 @@
 """Grids of finished pictures: any axes on rows and columns, the rest as pages, captions under every picture.
 
 draw_grids lays out the tiles of a sweep; choose_layout picks rows and columns when nobody has said; save_image_grid
-is for scripts that just have some pictures. Planning is in grid_layout.py, drawing in sheet.py.
+is for scripts that just have some pictures. Planning is in layout.py, drawing in sheet.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llm_dit.errors import ConfigError, OutputError, nearest
-from llm_dit.study.grid_layout import Key, Table, Tile, plan_table
-from llm_dit.study.sheet import Sheet, Source, fitted_size, gallery, picture_size, write_sheet
+from llm_dit.study.grids.layout import Key, Table, Tile, plan_table
+from llm_dit.study.grids.sheet import Sheet, Source, fitted_size, gallery, picture_size, write_sheet
 
 __all__ = ["Tile", "choose_layout", "draw_grids", "plan_grids", "save_image_grid"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llm_dit.study.statistics import RESAMPLES, mean_interval, spread
+from llm_dit.study.evidence.statistics import RESAMPLES, mean_interval, spread
 
 
 def mean_of_seeds(scores: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ import pytest
 
 from llm_dit.errors import ConfigError
 from llm_dit.metrics.registry import METRICS
-from llm_dit.study import analysis
-from llm_dit.study.analysis import analyse, analyse_arms
-from llm_dit.study.arms import Arm, name_apart, same, typed
+from llm_dit.study.evidence import analysis
+from llm_dit.study.evidence.analysis import analyse, analyse_arms
+from llm_dit.study.evidence.arms import Arm, name_apart, same, typed
 from llm_dit.study.score import input_hash
 from llm_dit.study.store import SweepFolder
 

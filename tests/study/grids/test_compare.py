@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from llm_dit.errors import ImageError, OutputError
-from llm_dit.study.compare import (
+from llm_dit.study.grids.compare import (
     OUTLINE,
     create_comparison_grid,
     difference,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_dit.metrics.registry import METRICS
-from llm_dit.study.arms import Arm, is_number
-from llm_dit.study.effects import factorial
-from llm_dit.study.statistics import MIN_PROMPTS
-from llm_dit.study.versus import Pairs
+from llm_dit.study.evidence.arms import Arm, is_number
+from llm_dit.study.evidence.effects import factorial
+from llm_dit.study.evidence.statistics import MIN_PROMPTS
+from llm_dit.study.evidence.versus import Pairs
 
 
 def warnings_of(arms: Sequence[Arm], base: Arm | None, analysis: dict[str, Any]) -> list[str]:

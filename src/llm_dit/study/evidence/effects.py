@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from llm_dit.study.arms import Arm, same
-from llm_dit.study.statistics import RESAMPLES, mean_interval
-from llm_dit.study.variance import mean_of_seeds
+from llm_dit.study.evidence.arms import Arm, same
+from llm_dit.study.evidence.statistics import RESAMPLES, mean_interval
+from llm_dit.study.evidence.variance import mean_of_seeds
 
 FEW = 6  # prompts below which an interval is the range of what was seen, little more
 BINS = 3

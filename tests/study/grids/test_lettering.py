@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llm_dit.study import lettering
-from llm_dit.study.lettering import set_balanced, set_text, widest_word
+from llm_dit.study.grids import lettering
+from llm_dit.study.grids.lettering import set_balanced, set_text, widest_word
 
 CACHES = [thing for thing in vars(lettering).values() if hasattr(thing, "cache_clear")]
 
