@@ -114,20 +114,18 @@ def main() -> None:
 def calibration(judge: NanoJudge, icons: object, batches: int = 40) -> None:
     """For scores in ten bins: how many, their mean, and the share that was right, on damaged pictures never seen.
 
-    The score is the one given to the true label for half of the pictures, to the judge's first choice of a label for
-    the others. What is right is the target's own share, as damage leaves some in doubt.
+    The score is that of the judge's first choice of a label ("none" is no label). What is right is the target's own
+    share, as damage leaves some in doubt.
     """
     _, vae = load_shipped()
-    rng, bank = np.random.default_rng(SEED + 1), make_bank(vae, icons, 256, SEED)
+    bank = make_bank(vae, icons, 256, SEED)
     made = [batch(np.random.default_rng((SEED, i)), icons, bank, 64) for i in range(batches)]
     answers = [torch.cat(parts) for parts in zip(*(judge.net(m.pictures) for m in made), strict=True)]
     for i, kind in enumerate(KINDS):
         target = torch.cat([m.targets[i] for m in made]).numpy()
         kept = torch.cat([m.weights[:, i] for m in made]).numpy() == 1
         seen = (answers[i] / judge.config["temperature"][kind]).softmax(1).numpy()
-        first = seen[:, :-1].argmax(1)
-        named = target[:, :-1].argmax(1)
-        asked = np.where(rng.random(len(named)) < 0.5, named, first)
+        asked = seen[:, :-1].argmax(1)
         score, right = seen[np.arange(len(asked)), asked][kept], target[np.arange(len(asked)), asked][kept]
         bins = np.minimum((score * 10).astype(int), 9)
         error = sum(abs((score - right)[bins == b].sum()) for b in range(10)) / len(score)

@@ -100,19 +100,23 @@ def main() -> None:
         for i, entry in enumerate(entries)
     ]
     scores = [score.values for score in judge.score(samples)]
-    print(f"{judge.identity}\n{'':8s} there  agree  kappa  missed  wrongly seen")
-    for kind in ("all", *KINDS):
+    # The last row: of the pictures in which the person saw the subject.
+    print(f"{judge.identity}\n{'':18s} pictures  there  agree  kappa  missed  wrongly seen")
+    for row in ("all", *KINDS, "style, if subject"):
+        kind = row.partition(",")[0]
         column = "nano_judge" if kind == "all" else f"nano_judge_{kind}"
+        kept = np.array([row == kind or entry["seen"]["subject"] == 1 for entry in entries])
         seen = np.array([score[column] for score in scores])
         kinds = KINDS if kind == "all" else (kind,)
         there = np.array([all(entry["seen"][k] for k in kinds) for entry in entries])
         said = seen >= 0.5
-        missed, wrong = np.flatnonzero(there & ~said), np.flatnonzero(~there & said)
-        print(f"{kind:8s} {there.sum():5d} {100 * (there == said).mean():6.0f} {kappa(there, said):6.2f} "
-              f"{len(missed):6d} {len(wrong):6d}   mean score {seen[there].mean():.2f} where there, "
-              f"{seen[~there].mean() if (~there).any() else float('nan'):.2f} where not")  # fmt: skip
+        missed, wrong = np.flatnonzero(kept & there & ~said), np.flatnonzero(kept & ~there & said)
+        agree = 100 * (there == said)[kept].mean()
+        print(f"{row:18s} {kept.sum():8d} {(kept & there).sum():6d} {agree:6.0f} {kappa(there[kept], said[kept]):6.2f} "
+              f"{len(missed):7d} {len(wrong):13d}   mean score {seen[kept & there].mean():.2f} where there, "
+              f"{seen[kept & ~there].mean():.2f} where not")  # fmt: skip
         for what, numbers in (("missed", missed), ("wrongly seen", wrong)):
-            for i in numbers if kind != "all" else ():
+            for i in numbers if row in KINDS else ():
                 print(f"   {what} {i} {entries[i]['asked'][kind]} {seen[i]:.2f}: {entries[i]['prompt']} "
                       f"{' '.join(entries[i]['overrides'])}")  # fmt: skip
 
