@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -122,6 +123,7 @@ def search_settings(overrides: list[str]) -> list[str]:
     from llm_dit.compose import HYDRA_ERRORS, explain
     from llm_dit.errors import ConfigError
 
+    quiet_optuna()
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HYDRA_ERRORS as error:
@@ -149,10 +151,17 @@ def quiet_libraries() -> None:
     """Libraries speak through this project's own messages; a download's progress is for terminals alone."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    # Optuna warns of options that the sweeper's own defaults set.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="optuna")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def quiet_optuna() -> None:
+    """The sweeper's plugin uses what Optuna has deprecated, and Optuna announces each study."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="optuna|hydra_plugins.hydra_optuna_sweeper")
+    with contextlib.suppress(ImportError):
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def console() -> None:
