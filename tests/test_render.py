@@ -58,7 +58,10 @@ def test_the_record_says_what_was_run(tiny):
     assert record["sigmas"] == [1.0, 0.9, 0.75, 0.5, 0.0]
     # Guidance stops once 1 - sigma > 0.2: two guided steps of two forwards, two plain ones.
     assert record["nfe"] == 6
-    assert record["guidance"] == {"guidance_scale": 2.0, "cfg_weight": 3.0}
+    assert record["guidance"] == {
+        "guidance_scale": 2.0, "cfg_weight": 3.0, "method": "cfg",
+        "sigmas": [1.0, 0.9], "zero_sigmas": [], "slg": None, "nag": None,
+    }  # fmt: skip
     assert record["formatted_prompt"] == "<|im_start|>user\na red apple<|im_end|>\n<|im_start|>assistant\n"
     assert (record["token_count"], record["padded_length"]) == (30, 32)
     assert record["negative"]["formatted_prompt"] == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"

@@ -73,7 +73,7 @@ class PromptConfig:
     """What is said to the text encoder, as the parts of a chat."""
 
     text: str | None = param(None, "The prompt: the user's message. A bare argument on the command line sets it.")
-    negative: str = param("", "What to steer away from; it acts only while guidance is on.")
+    negative: str = param("", "What to steer away from; it acts only while guidance or nag is on.")
     system: str = param("", "System message put before the prompt; empty leaves the system turn out.")
     thinking: str = param("", "Text of the think block that opens the assistant's turn (Qwen3 format only).")
     assistant: str = param("", "Beginning of the assistant's answer, after the think block.")
@@ -131,15 +131,76 @@ class LongPromptConfig:
 
 @dataclass
 class GuidanceConfig:
-    """Classifier-free guidance (Ho and Salimans 2022) in diffusers' Z-Image form: pos + s (pos - neg)."""
+    """Guidance away from the negative prompt (CFG, Ho and Salimans 2022): pos + s (pos - neg). docs/guidance.md"""
 
     guidance_scale: float = param(
         0.0, "s in pos + s (pos - neg); 0 is off. The usual CFG weight is w = s + 1.", ge=0, le=100
+    )
+    method: str = param(
+        "cfg",
+        "cfg; apg projects the difference (2410.02416); cfg_zero scales the negative prediction first (2503.18886).",
+        choices=("cfg", "apg", "cfg_zero"),
     )
     cfg_normalization: float = param(
         0.0, "Cap on |guided| / |positive| (norm of the whole picture); 0 is off, 1 keeps the norm.", ge=0, le=100
     )
     cfg_truncation: float = param(1.0, "Guidance stops once 1 - sigma is above this; 1 never stops it.", ge=0, le=1)
+    sigma_high: float = param(1.0, "Guidance acts at sigma up to this (limited interval, 2404.07724).", gt=0, le=1)
+    sigma_low: float = param(0.0, "Guidance acts at sigma above this.", ge=0, le=1)
+    apg_eta: float = param(
+        0.0, "apg: how much of the difference along the positive prediction stays; 1 all, as in CFG.", ge=0, le=10
+    )
+    apg_momentum: float = param(
+        -0.5, "apg: share of the running difference that is added; below 0 turns away from it, 0 is off.", ge=-1, le=1
+    )
+    apg_norm_threshold: float = param(
+        0.0, "apg: most norm of the difference, over the whole picture; 0 is off. Grows with the size.", ge=0, le=1e6
+    )
+    apg_space: str = param(
+        "denoised",
+        "apg: what is projected: the clean latents x - sigma v, as in the paper, or the velocity, as in diffusers.",
+        choices=("denoised", "velocity"),
+    )
+    zero_init_steps: int = param(
+        0, "cfg_zero: the first steps in which the velocity is 0, at no cost; the paper has 4 % of 28.", ge=0, le=1000
+    )
+
+
+@dataclass
+class SlgConfig:
+    """Guidance away from the same model with layers left out (SD3.5, PAG, STG): v + s (pos - skipped)."""
+
+    scale: float = param(
+        0.0, "s in v + s (pos - skipped), with or without CFG; 0 is off. One more forward a step.", ge=0, le=100
+    )
+    kind: str = param(
+        "block",
+        "What is left out of a layer: block all of it (SLG, STG), attention or ff that branch; attention_identity "
+        "makes every token attend to itself alone (PAG).",
+        choices=("block", "attention", "ff", "attention_identity"),
+    )
+    layers: list[int] = param(
+        [], "Main layers, from 0; an empty list takes those at the depth where SD3.5 skips, 7 to 9 of 24.", ge=0
+    )
+    sigma_high: float = param(1.0, "Acts at sigma up to this.", gt=0, le=1)
+    sigma_low: float = param(0.0, "Acts at sigma above this.", ge=0, le=1)
+    rescale: float = param(
+        0.0, "How far the result's standard deviation is moved back to the positive one's; 0 is off.", ge=0, le=1
+    )
+
+
+@dataclass
+class NagConfig:
+    """Normalized attention guidance (2505.21179): a negative prompt inside attention, for models without CFG."""
+
+    scale: float = param(
+        1.0, "s in z = pos + (s - 1)(pos - neg), of attention outputs; 1 is off. The paper's number is s - 1.",
+        ge=1, le=100,
+    )  # fmt: skip
+    tau: float = param(2.5, "Cap on |z| / |pos| in each token (L1 norm).", ge=1, le=100)
+    alpha: float = param(0.25, "Share of z in alpha z + (1 - alpha) pos; 0 is off.", ge=0, le=1)
+    sigma_high: float = param(1.0, "Acts at sigma up to this.", gt=0, le=1)
+    sigma_low: float = param(0.0, "Acts at sigma above this.", ge=0, le=1)
 
 
 @dataclass
@@ -438,6 +499,8 @@ class Config:
     encoder_layer: EncoderLayerConfig = field(default_factory=EncoderLayerConfig)
     long_prompt: LongPromptConfig = field(default_factory=LongPromptConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    slg: SlgConfig = field(default_factory=SlgConfig)
+    nag: NagConfig = field(default_factory=NagConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)

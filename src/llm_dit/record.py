@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.config import Config, to_dict
-from llm_dit.denoise.guidance import cfg_is_on
+from llm_dit.config import Config, GuidanceConfig, NagConfig, SlgConfig, to_dict
+from llm_dit.denoise.guidance import cfg_is_on, forwards_at, in_window, nag_is_given, zero_init_above
+from llm_dit.denoise.skip import layers_to_skip
 from llm_dit.picture import RECORD_VERSION, file_sha256, pixels_sha256
 from llm_dit.versions import versions
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
     """The record as plain values. seconds: by stage; nfe: forwards of the transformer that this picture cost."""
     config, models = run.config, run.models
-    scale = config.guidance.guidance_scale
     encoded = [e for e in (run.positive, run.negative) if e]
     return {
         "record_version": RECORD_VERSION,
@@ -31,8 +31,7 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "sigmas": run.sigmas,
         "shift": models.shift if config.sampler.shift is None else config.sampler.shift,
         "nfe": nfe,
-        # The same strength in both conventions: s in pos + s (pos - neg), w = s + 1 in neg + w (pos - neg).
-        "guidance": {"guidance_scale": scale, "cfg_weight": scale + 1.0},
+        "guidance": describe_guidance(config, run.sigmas, len(models.transformer.layers)),
         "model_fingerprint": {
             "transformer": models.transformer.weights_fingerprint,
             "vae": models.vae.weights_fingerprint,
@@ -48,16 +47,68 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
     }
 
 
+def describe_guidance(config: Config, sigmas: list[float], depth: int) -> dict[str, Any]:
+    """What guidance did, and at which of the run's noise levels; slg and nag are None when they were off.
+
+    guidance_scale and cfg_weight are the same strength in both conventions: s in pos + s (pos - neg), w = s + 1 in
+    neg + w (pos - neg). depth: of the transformer's main layers.
+    """
+    g, slg, nag = config.guidance, config.slg, config.nag
+    zero_above = zero_init_above(g, sigmas)
+    needs = {s: forwards_at(s, g, slg, nag, zero_above) for s in sigmas[:-1]}
+    skipped = {"scale": slg.scale, "kind": slg.kind, "rescale": slg.rescale}
+    attended = {"scale": nag.scale, "tau": nag.tau, "alpha": nag.alpha}
+    return {
+        "guidance_scale": g.guidance_scale,
+        "cfg_weight": g.guidance_scale + 1.0,
+        "method": g.method if g.guidance_scale > 0 else "none",
+        "sigmas": [s for s, need in needs.items() if need.negative],
+        "zero_sigmas": [s for s, need in needs.items() if not need.positive],
+        "slg": skipped
+        | {"layers": layers_to_skip(slg.layers, depth), "sigmas": [s for s, need in needs.items() if need.skipped]}
+        if slg.scale > 0
+        else None,
+        "nag": attended | {"sigmas": [s for s, need in needs.items() if need.nag]} if nag_is_given(nag) else None,
+    }
+
+
 def idle_settings(config: Config, sigmas: list[float]) -> list[str]:
     """Settings that were given and cannot act, one line each."""
-    g = config.guidance
+    g, slg, nag = config.guidance, config.slg, config.nag
+    lines = []
+    if config.prompt.negative and g.guidance_scale == 0 and not nag_is_given(nag):
+        lines.append("prompt.negative has no effect: guidance.guidance_scale is 0 and nag is off.")
     if g.guidance_scale == 0:
-        given = {
-            "prompt.negative": bool(config.prompt.negative),
-            "guidance.cfg_normalization": g.cfg_normalization > 0,
-            "guidance.cfg_truncation": g.cfg_truncation < 1,
-        }
-        return [f"{key} has no effect: guidance.guidance_scale is 0." for key, is_given in given.items() if is_given]
-    if not any(cfg_is_on(s, g.guidance_scale, g.cfg_truncation) for s in sigmas[:-1]):
-        return [f"guidance has no effect: cfg_truncation={g.cfg_truncation:g} switches it off at every step."]
-    return []
+        lines += [f"{key} has no effect: guidance.guidance_scale is 0." for key in given("guidance", g)]
+    else:
+        for method, prefix in (("apg", "apg_"), ("cfg_zero", "zero_init_")):
+            if g.method != method:
+                idle = [key for key in given("guidance", g) if key.startswith(f"guidance.{prefix}")]
+                lines += [f"{key} has no effect: guidance.method is {g.method}." for key in idle]
+        if not any(cfg_is_on(s, g.guidance_scale, 1.0, g.sigma_low, g.sigma_high) for s in sigmas[:-1]):
+            lines.append(f"guidance has no effect: {no_step(g, sigmas)}")
+        elif not any(cfg_is_on(s, g.guidance_scale, g.cfg_truncation, g.sigma_low, g.sigma_high) for s in sigmas[:-1]):
+            lines.append(f"guidance has no effect: cfg_truncation={g.cfg_truncation:g} switches it off at every step.")
+    if slg.scale == 0:
+        lines += [f"{key} has no effect: slg.scale is 0." for key in given("slg", slg)]
+    elif not any(in_window(s, slg.sigma_low, slg.sigma_high) for s in sigmas[:-1]):
+        lines.append(f"slg has no effect: {no_step(slg, sigmas)}")
+    if nag.scale == 1:
+        lines += [f"{key} has no effect: nag.scale is 1." for key in given("nag", nag)]
+    elif nag.alpha == 0:
+        lines.append("nag has no effect: nag.alpha is 0.")
+    elif not any(in_window(s, nag.sigma_low, nag.sigma_high) for s in sigmas[:-1]):
+        lines.append(f"nag has no effect: {no_step(nag, sigmas)}")
+    return lines
+
+
+def given(group: str, settings: Any) -> list[str]:
+    """The keys of a group that are not at their default, without its scale."""
+    values, plain = to_dict(settings), to_dict(type(settings)())
+    return [f"{group}.{k}" for k in values if values[k] != plain[k] and k not in ("scale", "guidance_scale")]
+
+
+def no_step(window: GuidanceConfig | SlgConfig | NagConfig, sigmas: list[float]) -> str:
+    """Why a window does nothing, with the noise levels there are."""
+    levels = ", ".join(f"{s:.3g}" for s in sigmas[:-1])
+    return f"no step's sigma is above {window.sigma_low:g} and at most {window.sigma_high:g} (they are {levels})."

@@ -99,10 +99,12 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
 
 
 def condition(config: Config, models: Models, clock: Clock) -> tuple[Encoded, Encoded | None]:
-    """The prompt's embeddings, and the negative prompt's while guidance is on."""
+    """The prompt's embeddings, and the negative prompt's while something uses it."""
+    from llm_dit.denoise.guidance import nag_is_given
+
     with clock("encode"):
         positive = encode_prompt(config, config.prompt.text or "", models)
-        guided = config.guidance.guidance_scale > 0
+        guided = config.guidance.guidance_scale > 0 or nag_is_given(config.nag)
         negative = encode_prompt(config, config.prompt.negative, models) if guided else None
     return positive, negative
 
@@ -126,10 +128,11 @@ def denoise(
     """Latents float32 [seeds, 16, h, w] on the CPU, and the forwards that one picture cost."""
     import torch
 
+    from llm_dit.denoise.guidance import zero_init_above
     from llm_dit.denoise.samplers import SAMPLERS
     from llm_dit.denoise.velocity import ZImageVelocity
 
-    g, placement = run.config.guidance, run.models.placement
+    config, placement = run.config, run.models.placement
     x = first_latents(run, seeds)
     transformer = run.models.transformer
     with run.clock("denoise"), at_work(transformer, placement), torch.inference_mode():
@@ -137,16 +140,17 @@ def denoise(
             transformer,
             run.positive.embeds.to(placement.device),
             run.negative.embeds.to(placement.device) if run.negative else None,
-            g.guidance_scale,
-            g.cfg_normalization,
-            g.cfg_truncation,
+            config.guidance,
+            config.slg,
+            config.nag,
+            zero_init_above(config.guidance, run.sigmas),
         )
         sampler = SAMPLERS[run.config.sampler.name]
         x = sampler(velocity, x.to(placement.device), run.sigmas, on_step).cpu()
     if not torch.isfinite(x).all():
         raise RenderError(
             f"the latents are not finite (seeds {seeds}): the run broke down in {placement.dtype} at "
-            f"guidance_scale={g.guidance_scale:g}. Try hardware.dtype=float32 or less guidance."
+            f"guidance_scale={config.guidance.guidance_scale:g}. Try hardware.dtype=float32 or less guidance."
         )
     return x, velocity.nfe
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from llm_dit.config import ModelConfig
+from llm_dit.config import GuidanceConfig, ModelConfig
 from llm_dit.denoise.velocity import ZImageVelocity
 from llm_dit.errors import ModelError
 from llm_dit.models.load import load_transformer
@@ -145,11 +145,11 @@ def test_velocity_works_on_a_quantized_transformer_in_its_compute_dtype(
     quantized = load_transformer(ModelConfig(path=offline_folder, transformer_file=str(file)), placement)
     x = transformer_inputs[0][0][:, 0].unsqueeze(0)
     caption = transformer_inputs[2][0]
-    velocity = ZImageVelocity(quantized, caption, caption * 0.5, guidance_scale=2.0)
+    velocity = ZImageVelocity(quantized, caption, caption * 0.5, GuidanceConfig(guidance_scale=2.0))
     assert velocity.dtype == placement.torch_dtype
     with torch.inference_mode():
         got = velocity(x, 0.7)
-        exact = ZImageVelocity(tiny_transformer().eval(), caption, caption * 0.5, guidance_scale=2.0)(x, 0.7)
+        exact = ZImageVelocity(tiny_transformer().eval(), caption, caption * 0.5, GuidanceConfig(guidance_scale=2.0))(x, 0.7)
     assert got.shape == x.shape
     assert got.dtype == torch.float32
     assert (got - exact).abs().max() < 0.1 * exact.abs().max()
