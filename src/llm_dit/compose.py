@@ -270,12 +270,6 @@ def _check_combinations(config: Config) -> None:
     if config.prompt.text is not None and len(config.prompt.text) > MAX_PROMPT_CHARACTERS:
         raise ConfigError(_too_long(config.prompt.text))
     model = config.model
-    problem = problem_of(config.sampler.sigmas)
-    if problem:
-        raise ConfigError(f"sampler.sigmas={_short(config.sampler.sigmas)}: {problem}")
-    if config.sampler.base_image_tokens >= config.sampler.max_image_tokens:
-        raise ConfigError("sampler.base_image_tokens must be below sampler.max_image_tokens.")
-    _check_layers(config.encoder_layer)
     for group in ("guidance", "slg", "nag"):
         window = getattr(config, group)
         if window.sigma_low >= window.sigma_high:
