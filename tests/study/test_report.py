@@ -50,7 +50,11 @@ def test_its_settings_act(report, sweep):
     assert labels(report("report.baseline='sampler.steps=2'")[0]) == ["sampler.steps=2"]
     assert report("metrics.primary=entropy")[0]["analysis"]["primary"] == "entropy"
     assert max(len(t) for t in report("report.thumbnail_size=32")[1]) < max(len(t) for t in small)
-    assert sum(t is not None for t in report("report.max_pictures=2")[1]) == 2
+    page, few = report("report.max_pictures=2")
+    inside = {(p["arm"], p["seed"]) for p, t in zip(page["pictures"], few, strict=True) if t is not None}
+    best = [arm["versus"]["sharpness"]["best"] for arm in page["analysis"]["arms"] if not arm["is_baseline"]]
+    assert len(inside) == 2
+    assert not best[0] or inside == {(arm["id"], best[0][0]["seed"]) for arm in page["analysis"]["arms"]}
     ci = {n: str(report(f"report.resamples={n}")[0]["analysis"]["arms"][1]["versus"]) for n in (100, 101)}
     assert ci[100] != ci[101] or "one prompt only" in str(first["analysis"]["warnings"])
     sweep("x", "sampler.steps=3", "seed=1,2,3", "metrics=sharpness", name="more")
@@ -71,6 +75,16 @@ def test_what_is_not_there_is_named(report, run_main, setting, message):
     code, out, err, _ = run_main("task=report", "sweep.name=s", setting)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_settings_that_a_record_does_not_know_are_not_told(report):
+    from llm_dit.study.report.write import provenance
+
+    for path in Path("outputs/sweeps/s").glob("cells/*/cell.json"):
+        cell = json.loads(path.read_text())
+        del cell["config"]["long_prompt"]["mode"]  # as a version before that setting wrote it
+        path.write_text(json.dumps(cell))
+    assert "long_prompt.mode" not in provenance([Path("outputs/sweeps/s")])["settings"]
 
 
 def test_half_a_sweep_and_a_failed_cell_have_a_report(sweep, run_main):

@@ -258,6 +258,12 @@ def test_continuing_keeps_the_cells_and_arguments_of_earlier_runs(sweep):
     ]
 
 
+def test_a_metric_named_once_pictures_are_there_was_not_named_before_the_run(sweep):
+    folder = sweep("x", "sampler.steps=1,2")[3]
+    sweep("x", "sampler.steps=1,2", "metrics=sharpness")
+    assert folder.read()["primary"] is None
+
+
 def test_a_baseline_that_no_cell_is_is_told(run_main, tmp_path):
     study = tmp_path / "my.yaml"
     text = "settings: [model=tiny, prompt.text=x, tracker=none]\naxes: {sampler.shift: [1.0, 2.0]}\n"

@@ -83,7 +83,8 @@ def describe_sweep(plan: Plan, arguments: list[str], before: dict[str, Any]) -> 
         "question": plan.study.question,
         "axes": list(dict.fromkeys([*before.get("axes", []), *plan.axes])),
         "baseline": plan.study.baseline or before.get("baseline", {}),
-        "primary": before.get("primary") or primary(plan.first.metrics),
+        # Named before the run or not at all: naming it once pictures are there would be choosing it.
+        "primary": before.get("primary") if before else primary(plan.first.metrics),
         # In the order asked for; cells of an earlier command with other values come last.
         "cells": [*cells, *(c for c in earlier if c not in cells)],
         "runs": [*before.get("runs", []), {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "arguments": arguments}],

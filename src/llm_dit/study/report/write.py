@@ -139,7 +139,8 @@ def collect_pictures(
 ) -> list[dict[str, Any]]:
     """One entry a picture of the analysis' arms, paths relative to the first folder, where the report goes.
 
-    Small pictures are embedded for the first max_pictures: the first seed of every prompt of every arm comes first.
+    Small pictures are embedded for the first max_pictures: the best and worst pairs, then every prompt of every arm
+    with its first seed, and so on.
     A picture that a finished cell once drew and whose file is gone, or cannot be read, has missing=True.
     """
     sweeps = [f if isinstance(f, SweepFolder) else SweepFolder(Path(f)) for f in folders]
@@ -162,16 +163,30 @@ def collect_pictures(
             pictures += found + [absent(arm, prompt, seed) for prompt, seed in gone]
     pictures = [p for p in pictures if p["prompt_id"] in prompts]
     seeds = {s: i for i, s in enumerate(dict.fromkeys(p["seed"] for p in pictures))}
-    # The order in which small pictures are given out, and in which a grid of prompts and arms first shows them.
+    # The order in which a grid of prompts and arms first shows them.
     pictures.sort(key=lambda p: (seeds[p["seed"]], prompts[p["prompt_id"]], order[p["arm"]]))
+    shown = pairs_of(analysis)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # reading and packing leave Python's lock alone
-        embedded = [p for p in pictures if not p["missing"]][:max_pictures]
+        there = [p for p in pictures if not p["missing"]]
+        there.sort(key=lambda p: (p["arm"], p["prompt_id"], p["seed"]) not in shown)
+        embedded = there[:max_pictures]
         for entry, small in zip(
             embedded, pool.map(lambda p: thumbnail(base / p["path"], thumbnail_size), embedded), strict=True
         ):
             entry["thumb"] = small
             entry["missing"] = small is None
     return pictures
+
+
+def pairs_of(analysis: dict[str, Any]) -> set[tuple[str, str, int]]:
+    """(arm, prompt id, seed) of the best and worst pairs on the primary metric, which the page shows by themselves."""
+    found = set()
+    for arm in analysis.get("arms", []):
+        entry = arm.get("versus", {}).get(analysis.get("primary")) or {}
+        for one in [*(entry.get("best") or []), *(entry.get("worst") or [])]:
+            found.add((arm["id"], one["prompt_id"], one["seed"]))
+            found.add((analysis["baseline"], one["prompt_id"], one.get("seed_baseline", one["seed"])))
+    return found
 
 
 def arm_of(cell: CellFolder, sweep: SweepFolder, analysis: dict[str, Any]) -> str | None:
@@ -245,7 +260,8 @@ def provenance(folders: Sequence[SweepFolder | Path]) -> dict[str, Any]:
         for cell in sweep.cells():
             config = (cell.read("cell.json") or {}).get("config")
             for key in keys if config else ():
-                values.setdefault(key, []).append(value_at(config, key))
+                if holds(config, key):  # a record of an earlier version knows no setting that came after it
+                    values.setdefault(key, []).append(value_at(config, key))
     shared = {k: v[0] for k, v in values.items() if all(x == v[0] for x in v)}
     shared = {k: v for k, v in shared.items() if k not in ("prompt.text", "seed", "from_image")}
     changed = [k for k, v in shared.items() if v != _plain(get(default, k))]
@@ -265,6 +281,12 @@ def provenance(folders: Sequence[SweepFolder | Path]) -> dict[str, Any]:
         ],
         "pictures": len(tables),
     }
+
+
+def holds(values: dict[str, Any], key: str) -> bool:
+    """Whether nested dicts have a dotted key at all."""
+    *groups, leaf = key.split(".")
+    return leaf in ((value_at(values, ".".join(groups)) if groups else values) or {})
 
 
 def _plain(value: Any) -> Any:
