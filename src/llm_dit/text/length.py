@@ -11,11 +11,15 @@ from llm_dit.text.chat import ChatParts, FormattedPrompt
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """A formatted prompt within the limit: its tokens, and what was cut (empty if nothing was)."""
+    """A formatted prompt within the limit: its tokens, and what was cut (empty if nothing was).
+
+    user: the tokens that are wholly the user's words, as (start, end); all others belong to the chat template.
+    """
 
     formatted: FormattedPrompt
     token_ids: list[int]
     warning: str = ""
+    user: tuple[int, int] = (0, 0)
 
 
 def truncate_user(
@@ -34,13 +38,14 @@ def truncate_user(
     token_ids, spans = tokenize(formatted.text)
     asked = len(token_ids)
     if asked <= max_tokens:
-        return FittedPrompt(formatted, token_ids)
+        return FittedPrompt(formatted, token_ids, user=users_tokens(formatted, spans))
     if refuse:
         raise PromptError(f"the prompt has {asked} tokens, the limit is long_prompt.max_tokens={max_tokens}.")
     user = parts.user
     while len(token_ids) > max_tokens and user:
         excess = len(token_ids) - max_tokens
-        inside = [s for s in spans if s[1] > s[0] and s[0] >= formatted.user_start and s[1] <= formatted.user_end]
+        start, end = users_tokens(formatted, spans)
+        inside = spans[start:end]
         # Cutting text can merge tokens anew at the seam, so cut, format again and count again.
         keep = inside[-excess][0] - formatted.user_start if excess < len(inside) else 0
         user = user[: min(keep, len(user) - 1)].rstrip()
@@ -56,4 +61,12 @@ def truncate_user(
         f"{len(parts.user) - len(user)} of its {len(parts.user)} characters were dropped, "
         f"it now ends in {user[-30:]!r}."
     )
-    return FittedPrompt(formatted, token_ids, warning)
+    return FittedPrompt(formatted, token_ids, warning, users_tokens(formatted, spans))
+
+
+def users_tokens(formatted: FormattedPrompt, spans: list[tuple[int, int]]) -> tuple[int, int]:
+    """The tokens (start, end) that are wholly the user's words; a token shared with the template is the template's."""
+    inside = [
+        i for i, s in enumerate(spans) if s[1] > s[0] and s[0] >= formatted.user_start and s[1] <= formatted.user_end
+    ]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
