@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from llm_dit.config import Config, Rule, get, is_group, parameters, type_hints
+from llm_dit.denoise.sigmas import problem_of
 from llm_dit.errors import ConfigError, nearest
 from llm_dit.paths import shipped_folder, user_path
 
@@ -269,6 +270,11 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError("seed + num_images runs past the largest seed, 2^63 - 1.")
     if config.prompt.text is not None and len(config.prompt.text) > MAX_PROMPT_CHARACTERS:
         raise ConfigError(_too_long(config.prompt.text))
+    problem = problem_of(config.sampler.sigmas)
+    if problem:
+        raise ConfigError(f"sampler.sigmas={_short(config.sampler.sigmas)}: {problem}")
+    if config.sampler.base_image_tokens >= config.sampler.max_image_tokens:
+        raise ConfigError("sampler.base_image_tokens must be below sampler.max_image_tokens.")
     model = config.model
     for group in ("guidance", "slg", "nag"):
         window = getattr(config, group)

@@ -207,11 +207,34 @@ class NagConfig:
 class SamplerConfig:
     """How the velocity field is integrated from noise (sigma 1) to the picture (sigma 0)."""
 
-    name: str = param("flow_euler", "Integrator.", choices=("flow_euler",))
+    name: str = param(
+        "flow_euler",
+        "Integrator: flow_euler, order 1; flow_heun, order 2 at two forwards a step; dpm_solver (2M) and unipc, higher "
+        "order at one; lcm adds new noise after each step. docs/samplers.md",
+        choices=("flow_euler", "flow_heun", "dpm_solver", "unipc", "lcm"),
+    )
     steps: int = param(8, "Denoising steps; each is one forward of the transformer, two with guidance.", ge=1, le=1000)
+    spacing: str = param(
+        "uniform",
+        "How sigmas lie between the first and the last above 0: evenly before the shift, by Karras et al., evenly in "
+        "their logarithm, or as quantiles of a beta distribution.",
+        choices=("uniform", "karras", "exponential", "beta"),
+    )
+    sigmas: list[float] = param(
+        [], "The sigmas themselves, falling to 0, as they are: steps, spacing and shift then do nothing.", ge=0, le=1
+    )
     shift: float | None = param(
         None, "Shift of the sigmas, s sigma / (1 + (s - 1) sigma); null takes the model's own.", gt=0, le=100
     )
+    shift_mode: str = param(
+        "static",
+        "static takes sampler.shift; resolution takes exp(mu), mu linear in the picture's tokens of 16 x 16 pixels.",
+        choices=("static", "resolution"),
+    )
+    base_shift: float = param(0.5, "resolution: mu at base_image_tokens; 0.5 is a shift of 1.65.", ge=-5, le=5)
+    max_shift: float = param(1.15, "resolution: mu at max_image_tokens; 1.15 is a shift of 3.16.", ge=-5, le=5)
+    base_image_tokens: int = param(256, "resolution: tokens at which mu is base_shift; 256 px square.", ge=1, le=262144)
+    max_image_tokens: int = param(4096, "resolution: tokens at which mu is max_shift; 1024 px square.", ge=1, le=262144)
 
 
 @dataclass

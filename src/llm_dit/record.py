@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.config import Config, GuidanceConfig, NagConfig, SlgConfig, to_dict
+from llm_dit.config import Config, GuidanceConfig, NagConfig, SamplerConfig, SlgConfig, to_dict
 from llm_dit.denoise.guidance import cfg_is_on, forwards_at, in_window, nag_is_given, zero_init_above
+from llm_dit.denoise.samplers import is_euler
+from llm_dit.denoise.sigmas import steps_of
 from llm_dit.denoise.skip import layers_to_skip
 from llm_dit.picture import RECORD_VERSION, file_sha256, pixels_sha256
 from llm_dit.versions import versions
@@ -29,7 +31,8 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         **run.positive.record(),
         "negative": run.negative.record() if run.negative else None,
         "sigmas": run.sigmas,
-        "shift": models.shift if config.sampler.shift is None else config.sampler.shift,
+        "shift": run.shift,
+        "sampler": config.sampler.name,
         "nfe": nfe,
         "guidance": describe_guidance(config, run.sigmas, len(models.transformer.layers)),
         "model_fingerprint": {
@@ -41,7 +44,9 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "device": models.placement.device,
         "dtype": models.placement.dtype,
         "seconds": seconds,
-        "warnings": [e.warning for e in encoded if e.warning] + idle_settings(config, run.sigmas),
+        "warnings": [e.warning for e in encoded if e.warning]
+        + idle_settings(config, run.sigmas)
+        + idle_sampling(config.sampler, run.sigmas, run.start is not None),
         "versions": versions(),
         "pixels_sha256": pixels_sha256(pixels),
     }
@@ -99,6 +104,30 @@ def idle_settings(config: Config, sigmas: list[float]) -> list[str]:
         lines.append("nag has no effect: nag.alpha is 0.")
     elif not any(in_window(s, nag.sigma_low, nag.sigma_high) for s in sigmas[:-1]):
         lines.append(f"nag has no effect: {no_step(nag, sigmas)}")
+    return lines
+
+
+def idle_sampling(sampler: SamplerConfig, sigmas: list[float], from_image: bool) -> list[str]:
+    """Settings of the sampler that were given and cannot act, and noise levels that no noise matches, one line each."""
+    by_resolution = ("base_shift", "max_shift", "base_image_tokens", "max_image_tokens")
+    idle: dict[str, str] = {}
+    if sampler.sigmas:
+        idle = dict.fromkeys(("spacing", "shift", "shift_mode", *by_resolution), "sampler.sigmas gives the levels")
+    elif sampler.shift_mode == "resolution":
+        idle = {"shift": "sampler.shift_mode is resolution"}
+    else:
+        idle = dict.fromkeys(by_resolution, "sampler.shift_mode is static")
+    if not sampler.sigmas and sampler.steps == 1:
+        idle |= dict.fromkeys(("spacing", "shift", "shift_mode"), "one step leads from 1 to 0")
+    keys = given("sampler", sampler)
+    lines = [f"sampler.{k} has no effect: {why}." for k, why in idle.items() if f"sampler.{k}" in keys]
+    if sampler.sigmas and steps_of(sampler) != sampler.steps:
+        lines.append(f"sampler.steps={sampler.steps} has no effect: sampler.sigmas has {steps_of(sampler)} steps.")
+    if is_euler(sampler.name, sigmas):
+        few = "1 step is" if len(sigmas) == 2 else f"{len(sigmas) - 1} steps are"
+        lines.append(f"sampler.name={sampler.name} draws what flow_euler does: {few} too few.")
+    if sampler.sigmas and not from_image and sigmas[0] < 1:
+        lines.append(f"sampler.sigmas starts at {sigmas[0]:g}: pure noise is taken for a picture at that level.")
     return lines
 
 

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """What all pictures of a config share. size: (height, width) in pixels. start: the picture of img2img."""
+    """What all pictures of a config share. size: (height, width) in pixels. start: the picture of img2img.
+
+    shift: of the sigmas; None when they were given one by one.
+    """
 
     config: Config
     models: Models
@@ -42,6 +45,7 @@ class Run:
     positive: Encoded
     negative: Encoded | None
     sigmas: list[float]
+    shift: float | None
 
 
 def render(
@@ -81,7 +85,7 @@ def render(
 
 def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     """Everything before the first step: prompt, embeddings, size, noise levels."""
-    from llm_dit.denoise.sigmas import flow_sigmas, start_at_strength
+    from llm_dit.denoise.sigmas import noise_levels, start_at_strength
 
     config = settle_prompt(config)
     hw, clock = config.hardware, Clock()
@@ -91,11 +95,10 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     size = picture_size(config, start)
     positive, negative = condition(config, models, clock)
     check_fit(models, positive)
-    shift = models.shift if config.sampler.shift is None else config.sampler.shift
-    sigmas = flow_sigmas(config.sampler.steps, shift)
+    sigmas, shift = noise_levels(config.sampler, lambda: models.shift, size)
     if start is not None:
         sigmas = start_at_strength(sigmas, config.strength)
-    return Run(config, models, clock, size, start, positive, negative, sigmas)
+    return Run(config, models, clock, size, start, positive, negative, sigmas, shift)
 
 
 def condition(config: Config, models: Models, clock: Clock) -> tuple[Encoded, Encoded | None]:
@@ -129,7 +132,8 @@ def denoise(
     import torch
 
     from llm_dit.denoise.guidance import zero_init_above
-    from llm_dit.denoise.samplers import SAMPLERS
+    from llm_dit.denoise.noise import renoiser
+    from llm_dit.denoise.samplers import SAMPLERS, STOCHASTIC
     from llm_dit.denoise.velocity import ZImageVelocity
 
     config, placement = run.config, run.models.placement
@@ -145,8 +149,9 @@ def denoise(
             config.nag,
             zero_init_above(config.guidance, run.sigmas),
         )
-        sampler = SAMPLERS[run.config.sampler.name]
-        x = sampler(velocity, x.to(placement.device), run.sigmas, on_step).cpu()
+        name = config.sampler.name
+        drawn = {"noise": renoiser(seeds, x.shape[1:], placement.device)} if name in STOCHASTIC else {}
+        x = SAMPLERS[name](velocity, x.to(placement.device), run.sigmas, on_step, **drawn).cpu()
     if not torch.isfinite(x).all():
         raise RenderError(
             f"the latents are not finite (seeds {seeds}): the run broke down in {placement.dtype} at "

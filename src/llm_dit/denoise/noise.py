@@ -5,6 +5,7 @@ So a picture does not depend on its batch, on its place in a sweep, or on the de
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,18 @@ def draw_noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> tor
     import torch
 
     return torch.stack([torch.randn((1, *shape), generator=g)[0] for g in generators])
+
+
+def renoiser(seeds: Sequence[int], shape: tuple[int, ...], device: str) -> Callable[[], torch.Tensor]:
+    """A source of the noise that stochastic samplers add between steps: each call gives [len(seeds), *shape] anew.
+
+    Each seed has a stream of its own for it, another than that of its first noise.
+    """
+    import hashlib
+
+    streams = [int.from_bytes(hashlib.sha256(f"between steps {seed}".encode()).digest()[:7]) for seed in seeds]
+    generators = [seeded_generator(stream) for stream in streams]
+    return lambda: draw_noise(generators, shape).to(device)
 
 
 def mix_noise(clean: torch.Tensor, noise: torch.Tensor, sigma: float) -> torch.Tensor:

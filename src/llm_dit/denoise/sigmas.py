@@ -1,11 +1,65 @@
-"""Noise levels of a run. sigma is in [0, 1]: 1 is pure noise, 0 the picture; x = (1 - sigma) x0 + sigma noise."""
+"""Noise levels of a run. sigma is in [0, 1]: 1 is pure noise, 0 the picture; x = (1 - sigma) x0 + sigma noise.
+
+All are computed in float32 as diffusers does, to the bit: the model multiplies its time by 1000 before it takes sines
+of it, so that the last bit of a sigma shows in the fifth digit of a picture. docs/samplers.md has the formulae.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from llm_dit.config import SamplerConfig
+from llm_dit.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
+
+PIXELS_A_TOKEN = 16  # a side of the picture's tokens: 8 by the VAE, 2 by the transformer's patches
+KARRAS_RHO = 7.0  # Karras et al. 2022, section 5
+BETA_SHAPE = 0.6  # both parameters of the beta distribution, as in diffusers
+
+
+def noise_levels(
+    sampler: SamplerConfig, own_shift: Callable[[], float], size: tuple[int, int]
+) -> tuple[list[float], float | None]:
+    """A run's sigmas, falling to 0, and the shift in them, None when they are an explicit list.
+
+    own_shift: gives the shift of the model's own schedule, and is called only where that is wanted.
+    size: (height, width) in pixels. Raises ConfigError for a shift so extreme that levels fall together in float32.
+    """
+    if sampler.sigmas:
+        return explicit_sigmas(sampler.sigmas), None
+    if sampler.shift_mode == "resolution":
+        tokens = (size[0] // PIXELS_A_TOKEN) * (size[1] // PIXELS_A_TOKEN)
+        shift = resolution_shift(
+            tokens, sampler.base_shift, sampler.max_shift, sampler.base_image_tokens, sampler.max_image_tokens
+        )
+    else:
+        shift = own_shift() if sampler.shift is None else sampler.shift
+    sigmas = flow_sigmas(sampler.steps, shift, sampler.spacing, by_resolution=sampler.shift_mode == "resolution")
+    if not all(a > b for a, b in pairwise(sigmas)):
+        raise ConfigError(
+            f"the noise levels of {sampler.steps} steps do not fall at shift {shift:.3g}: use fewer steps or a smaller "
+            "shift (sampler.shift_mode=static, or a lower sampler.max_shift)."
+        )
+    return sigmas, shift
+
+
+def resolution_shift(
+    image_tokens: int, base_shift: float, max_shift: float, base_image_tokens: int, max_image_tokens: int
+) -> float:
+    """The shift for a picture of so many tokens: exp(mu), mu linear in tokens through the two given points.
+
+    diffusers' calculate_shift and exponential time shift (Flux; Esser et al. 2024, section 5.3.2). Infinite where
+    exp overflows.
+    """
+    slope = (max_shift - base_shift) / (max_image_tokens - base_image_tokens)
+    # In diffusers' order of operations, for the same bits.
+    mu = image_tokens * slope + (base_shift - slope * base_image_tokens)
+    return math.exp(mu) if mu < 700 else math.inf
 
 
 def shift_sigma(sigma: np.ndarray, shift: np.float32) -> np.ndarray:
@@ -13,18 +67,69 @@ def shift_sigma(sigma: np.ndarray, shift: np.float32) -> np.ndarray:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def flow_sigmas(steps: int, shift: float) -> list[float]:
-    """steps + 1 noise levels from 1 down to 0: linspace(1, 1 / steps, steps), shifted, then 0.
+def flow_sigmas(steps: int, shift: float, spacing: str = "uniform", by_resolution: bool = False) -> list[float]:
+    """steps + 1 noise levels from 1 down to 0: linspace(1, 1 / steps, steps), shifted, spaced anew, then 0.
 
+    spacing: uniform leaves the shifted levels as they are; karras, exponential and beta space as many anew between the
+    first and the last of them. by_resolution: diffusers' form of the same shift for one that follows the resolution.
     Equal to diffusers >= 0.39 for Z-Image; older recipes with N steps did N - 1 (their last step had length 0).
-    Computed in float32 as diffusers does, to the bit: the model multiplies its time by 1000 before it takes
-    sines of it, so that the last bit of a sigma shows in the fifth digit of a picture.
     """
     import numpy as np
 
-    plain = np.linspace(1.0, 1.0 / steps, steps).astype(np.float32)
+    levels = np.linspace(1.0, 1.0 / steps, steps).astype(np.float32)
+    levels = shift / (shift + (1 / levels - 1)) if by_resolution else shift_sigma(levels, np.float32(shift))
+    levels[0] = 1.0  # shifts below 1 can round it to either side of 1, above which there is no noise level
+    if spacing != "uniform":
+        levels = SPACINGS[spacing](levels[0].item(), levels[-1].item(), steps).astype(np.float32)
     # The shortest decimal of each float32: exact when read back, and fit to be read in a record.
-    return [float(str(sigma)) for sigma in shift_sigma(plain, np.float32(shift))] + [0.0]
+    return [float(str(sigma)) for sigma in levels] + [0.0]
+
+
+def karras_levels(first: float, last: float, count: int) -> np.ndarray:
+    """Even steps in sigma^(1 / rho) (Karras et al. 2022, equation 5): close together at low sigma."""
+    import numpy as np
+
+    high, low = first ** (1 / KARRAS_RHO), last ** (1 / KARRAS_RHO)
+    return (high + np.linspace(0, 1, count) * (low - high)) ** KARRAS_RHO
+
+
+def exponential_levels(first: float, last: float, count: int) -> np.ndarray:
+    """Even steps in log(sigma): closest together at low sigma."""
+    import numpy as np
+
+    return np.exp(np.linspace(math.log(first), math.log(last), count))
+
+
+def beta_levels(first: float, last: float, count: int) -> np.ndarray:
+    """Quantiles of a beta distribution (Lee et al. 2024): close together at both ends."""
+    import numpy as np
+    from scipy.special import betaincinv
+
+    return last + betaincinv(BETA_SHAPE, BETA_SHAPE, 1 - np.linspace(0, 1, count)) * (first - last)
+
+
+SPACINGS = {"karras": karras_levels, "exponential": exponential_levels, "beta": beta_levels}
+
+
+def explicit_sigmas(levels: Sequence[float]) -> list[float]:
+    """Levels as they are given, with a 0 behind them if they do not end in one. Never shifted."""
+    return [*levels] if levels[-1] == 0 else [*levels, 0.0]
+
+
+def problem_of(levels: Sequence[float]) -> str | None:
+    """What is wrong with an explicit list of levels, or None. An empty one is none."""
+    if not levels:
+        return None
+    if levels[0] == 0:
+        return "no step is left: the first level must be above 0."
+    if any(not a > b for a, b in pairwise(levels)):
+        return "each level must be below the one before it."
+    return None
+
+
+def steps_of(sampler: SamplerConfig) -> int:
+    """The steps of a run before img2img shortens it: those of an explicit list, else sampler.steps."""
+    return len(explicit_sigmas(sampler.sigmas)) - 1 if sampler.sigmas else sampler.steps
 
 
 def start_at_strength(sigmas: list[float], strength: float) -> list[float]:

@@ -118,7 +118,7 @@ def load_shift(model: ModelConfig) -> float:
     scheduler = read_json(file)
     if scheduler.get("use_dynamic_shifting"):
         raise ModelError(
-            f"{model.path}: its schedule shifts with resolution, which is not supported; set sampler.shift to a number."
+            f"{model.path}: its schedule shifts with resolution; set sampler.shift_mode=resolution, or sampler.shift."
         )
     shift = scheduler.get("shift", 1.0)
     if isinstance(shift, bool) or not isinstance(shift, (int, float)) or not 0 < shift < float("inf"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 
 from llm_dit.config import Config
+from llm_dit.denoise.samplers import velocities
+from llm_dit.denoise.sigmas import steps_of
 from llm_dit.study.cell import label_of
 from llm_dit.study.plan import Plan
 from llm_dit.study.store import SweepFolder
@@ -38,7 +40,7 @@ def print_plan(plan: Plan) -> None:
 
 def forwards_of(config: Config) -> float:
     """Forwards of the transformer that a picture costs, by its steps and guidance."""
-    steps = config.sampler.steps * (config.strength if config.init_image else 1.0)
+    steps = velocities(config.sampler.name, steps_of(config.sampler)) * (config.strength if config.init_image else 1.0)
     return steps * (2 if config.guidance.guidance_scale > 0 else 1)
 
 
