@@ -1,10 +1,11 @@
-"""Writes the prompt sets for nano, prompts/starter.yaml and prompts/nano_heldout.yaml, from its vocabulary.
+"""Writes the prompt sets for nano in prompts/ (starter, nano_heldout, nano_fit, nano_long) from its vocabulary.
 
     uv run python experiments/nano/write_prompts.py
 
 starter is what nano was trained on. nano_heldout has one scene that no training picture shows for each style and
-background colour, every subject once; a third of it in the phrasing that was never trained on. A test compares the
-committed files with what this writes.
+background colour, every subject once; a third of it in the phrasing that was never trained on. nano_fit is what maps
+between layers are fitted on: every subject once, in scenes of the training. nano_long holds the scenes of nano_heldout
+in many words. A test compares the committed files with what this writes.
 """
 
 from __future__ import annotations
@@ -102,6 +103,57 @@ def nano_heldout() -> dict[str, Any]:
     }
 
 
+def nano_fit() -> dict[str, Any]:
+    """One prompt for each subject; style, colour and phrasing by a hash of names, so that none goes with another."""
+
+    def rank(*names: str) -> str:
+        return hashlib.sha256("|".join(("fit", *names)).encode()).hexdigest()
+
+    entries = []
+    for number, subject in enumerate(SUBJECTS):
+        looks = [look for look in product(STYLES, COLOURS) if not held_out(subject, *look)]
+        look = min(looks, key=lambda look: rank(subject, *look))
+        phrasing = min(PHRASINGS, key=lambda text: rank(subject, text))
+        name = f"fit_{number + 1:03d}"
+        entries.append(scene_prompt(phrasing, subject, *look, id=name, category="known", difficulty="easy"))
+    return {
+        "version": 1,
+        "description": "96 scenes and phrasings of nano's training, each subject once: what maps are fitted on.",
+        "prompts": entries,
+    }
+
+
+# What is asked for stands at the start, in the middle and at the end, so that no part of the text can be left out.
+LONG_PHRASINGS = [
+    "I would like to have one small picture in {style} style, the kind of icon that people put beside a word. It "
+    "should be easy to read at a small size, so please leave out all details that do not help. What it shows is "
+    "{a}, alone, in the middle of the square and filling most of it, seen as one would draw it from memory. There "
+    "is no lettering, no frame and nothing else around it. All of this stands on a plain {colour} background.",
+    "On a plain {colour} background, without a pattern, a shadow or a frame, there is one single thing to be "
+    "seen, large and in the middle, and easy to recognise from far away. That thing is {a}. It has been drawn "
+    "many times before by many people, and this drawing is a simple one, clean and friendly, with nothing written "
+    "on it. The whole picture is made like an icon in {style} style.",
+    "Draw {a}. Keep it simple: one thing, large, in the middle of the picture, with nothing in front of it and "
+    "nothing beside it, so that everybody can tell at once what it is, even when the picture is no larger than a "
+    "letter. Use a plain {colour} background that goes to all four edges. Do not write anything into the picture, "
+    "and do not put a frame around it. The drawing as a whole should be in {style} style.",
+]
+
+
+def nano_long() -> dict[str, Any]:
+    """The scenes of nano_heldout in 75 to 100 words, three wordings in turn."""
+    entries = []
+    for number, scene in enumerate(heldout_scenes()):
+        phrasing = LONG_PHRASINGS[(number + number // len(STYLES)) % len(LONG_PHRASINGS)]
+        name = f"verbose_{number + 1:03d}"
+        entries.append(scene_prompt(phrasing, *scene, id=name, category="long", difficulty="hard"))
+    return {
+        "version": 1,
+        "description": "The 36 scenes of nano_heldout in many words: too long for a small long_prompt.max_tokens.",
+        "prompts": entries,
+    }
+
+
 def as_yaml(content: dict[str, Any]) -> str:
     """A set as the text of its file."""
     import yaml
@@ -110,9 +162,12 @@ def as_yaml(content: dict[str, Any]) -> str:
     return head + yaml.safe_dump(content, sort_keys=False, width=110)
 
 
+SETS = (starter, nano_heldout, nano_fit, nano_long)
+
+
 def main() -> None:
-    """Write both files."""
-    for make in (starter, nano_heldout):
+    """Write all files."""
+    for make in SETS:
         (PROMPTS / f"{make.__name__}.yaml").write_text(as_yaml(make()), encoding="utf-8")
 
 

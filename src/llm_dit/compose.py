@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from llm_dit.config import Config, Rule, get, is_group, parameters, type_hints
+from llm_dit.config import Config, EncoderLayerConfig, Rule, get, is_group, parameters, type_hints
 from llm_dit.denoise.sigmas import problem_of
 from llm_dit.errors import ConfigError, nearest
 from llm_dit.paths import shipped_folder, user_path
@@ -273,19 +273,42 @@ def _check_combinations(config: Config) -> None:
     problem = problem_of(config.sampler.sigmas)
     if problem:
         raise ConfigError(f"sampler.sigmas={_short(config.sampler.sigmas)}: {problem}")
+    if config.dype.alpha >= config.dype.beta:
+        raise ConfigError("dype.alpha must be below dype.beta.")
     if config.sampler.base_image_tokens >= config.sampler.max_image_tokens:
         raise ConfigError("sampler.base_image_tokens must be below sampler.max_image_tokens.")
-    model = config.model
+    _check_layers(config.encoder_layer)
     for group in ("guidance", "slg", "nag"):
         window = getattr(config, group)
         if window.sigma_low >= window.sigma_high:
             raise ConfigError(
                 f"{group}.sigma_low={window.sigma_low:g} must be below {group}.sigma_high={window.sigma_high:g}."
             )
+    model = config.model
     if model.revision is not None and (":" in model.path or user_path(model.path).is_dir()):
         raise ConfigError(f"model.revision={model.revision}: only a hub id has one; model.path={model.path} is none.")
     _check_name("output.name", config.output.name)
     _check_name("sweep.name", config.sweep.name)
+
+
+def _check_layers(el: EncoderLayerConfig) -> None:
+    """What can be said about a choice of layers before the encoder is known."""
+    if el.layers and el.layer_range:
+        raise ConfigError("encoder_layer.layers and encoder_layer.layer_range are both given; leave one out.")
+    if el.layer_range and len(el.layer_range) not in (2, 3):
+        raise ConfigError(f"encoder_layer.layer_range={el.layer_range}: must be [first,last] or [first,last,step].")
+    if el.layer_range[2:] and el.layer_range[2] < 1:
+        raise ConfigError(f"encoder_layer.layer_range={el.layer_range}: the step must be at least 1.")
+    if el.weights and el.layers and len(el.weights) != len(el.layers):
+        raise ConfigError(f"encoder_layer.weights: {len(el.weights)} weights for {len(el.layers)} layers.")
+    if el.weights and abs(sum(el.weights)) < 1e-6:
+        raise ConfigError(f"encoder_layer.weights={el.weights}: they add up to 0.")
+    if el.combine == "slerp" and el.weights and min(el.weights) < 0:
+        raise ConfigError(f"encoder_layer.weights={el.weights}: slerp takes no negative weights.")
+    if el.align != "none" and el.trained_index is None:
+        raise ConfigError(
+            f"encoder_layer.align={el.align} needs encoder_layer.trained_index, the layer the model was trained on."
+        )
 
 
 def _check_name(key: str, name: str | None) -> None:

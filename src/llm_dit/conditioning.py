@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.compose import MAX_PROMPT_CHARACTERS
 from llm_dit.config import Config
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import PromptError
+from llm_dit.layer_choice import (
+    LayerFit,
+    asked_layers,
+    choose_tokens,
+    combine_layers,
+    describe_layers,
+    encoding_settings,
+    fit_layers,
+    idle_layer_settings,
+    is_plain,
+)
 from llm_dit.models.cache import Models
 from llm_dit.models.place import at_work
 from llm_dit.paths import user_path
@@ -31,11 +43,17 @@ class Encoded:
     embeds: torch.Tensor
     text: str
     encoder_fingerprint: str
-    warning: str = ""
+    layers: dict[str, Any]  # what was asked of the encoder, for the record
+    warnings: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         tokens = len(self.embeds)
-        return {"formatted_prompt": self.text, "token_count": tokens, "padded_length": padded_length(tokens)}
+        return {
+            "formatted_prompt": self.text,
+            "token_count": tokens,
+            "padded_length": padded_length(tokens),
+            "encoder_layer": self.layers,
+        }
 
 
 _known: OrderedDict[Any, Encoded] = OrderedDict()
@@ -95,23 +113,43 @@ def fit_prompt(config: Config, user: str, tokenizer: Any) -> FittedPrompt:
 
 def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
     """Embeddings of one prompt, remembered by everything they depend on: if known, the encoder is not even loaded."""
-    key = (
-        models.text_encoder_key,
-        config.model.chat_format,
-        chat_parts(config, user),
-        config.encoder_layer.index,
-        config.long_prompt.max_tokens,
-        config.long_prompt.mode,
-    )
+    key = (_encoder_key(config, models), chat_parts(config, user), encoding_settings(config))
     if key in _known:
         _known.move_to_end(key)
         return _known[key]
     encoder = models.text_encoder
-    fitted = fit_prompt(config, user, encoder)
     with at_work(encoder.model, models.placement):
-        embeds = encoder.encode(fitted.token_ids, [config.encoder_layer.index])[0].cpu()
-    encoded = Encoded(embeds, fitted.formatted.text, encoder.fingerprint, fitted.warning)
+        encoded = _encode(config, user, models, encoder)
     _known[key] = encoded
     if len(_known) > REMEMBER:
         _known.popitem(last=False)
     return encoded
+
+
+def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
+    """Embeddings of one prompt by an encoder that is in its place."""
+    el = config.encoder_layer
+    layers = asked_layers(el, encoder.num_layers)
+    fitted = fit_prompt(config, user, encoder)
+    states = encoder.encode(fitted.token_ids, layers, el.pre_norm)
+    fit = LayerFit()
+    if is_plain(el, layers):
+        embeds = states[0]
+    else:
+        key = (_encoder_key(config, models), chat_parts(config, ""))
+        fit = fit_layers(config, key, encoder, lambda text: fit_prompt(config, text, encoder), layers)
+        embeds = combine_layers(states, el, fit).to(states[0].dtype)
+    embeds, _ = choose_tokens(embeds, fitted, el.tokens)
+    warnings = [fitted.warning] if fitted.warning else []
+    warnings += idle_layer_settings(el, layers, encoder.num_layers)
+    report = describe_layers(el, layers, encoder.num_layers, fit)
+    return Encoded(embeds.cpu(), fitted.formatted.text, encoder.fingerprint, report, tuple(warnings))
+
+
+def _encoder_key(config: Config, models: Models) -> Hashable:
+    """What the hidden states of a chat depend on beside its parts and the choice of layers."""
+    p = config.prompt
+    length = config.long_prompt
+    return (
+        models.text_encoder_key, config.model.chat_format, p.strip_quotes, p.clean_whitespace, repr(astuple(length))
+    )  # fmt: skip

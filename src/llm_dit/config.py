@@ -106,6 +106,11 @@ class ModelConfig:
         "How the prompt is dressed: as Qwen3 does, as plain ChatML, or by the tokenizer's own template.",
         choices=("qwen3", "chatml", "tokenizer"),
     )
+    trained_size: int = param(
+        1024,
+        "Side of the pictures the model was trained on, in pixels: what dype and highres start from; set by the model.",
+        ge=16, le=8192, multiple_of=16,
+    )  # fmt: skip
 
 
 @dataclass
@@ -115,6 +120,36 @@ class EncoderLayerConfig:
     index: int = param(
         -2, "Index into hidden_states: 0 the embeddings, -1 the last layer after the final norm, -2 the one before."
     )
+    layers: list[int] = param([], "Several hidden states to combine, as [-2,-8,-16]; empty takes index alone.")
+    layer_range: list[int] = param(
+        [], "The same as a range: [first, last] or [first, last, step], both ends included; [-24,-2,2]."
+    )
+    weights: list[float] = param(
+        [], "One for each layer, in their order; divided by their sum. Empty is equal weights.", ge=-1000, le=1000
+    )
+    pre_norm: bool = param(False, "Take the last layer (-1) as it is before the encoder's final norm.")
+    norm: str = param(
+        "none",
+        "Of each layer before it is combined: rms and layernorm within a token, per_channel over fit_prompts.",
+        choices=("none", "rms", "layernorm", "per_channel"),
+    )
+    combine: str = param(
+        "mean",
+        "Several layers to one. concat puts them side by side, for a transformer (or align=ridge) of that width.",
+        choices=("mean", "weighted", "norm_mean", "slerp", "concat"),
+    )
+    align: str = param(
+        "none",
+        "Map the result to the layer the model was trained on: match moments, ridge regression, or a rotation.",
+        choices=("none", "moments", "ridge", "procrustes"),
+    )
+    ridge: float = param(0.01, "Penalty of align=ridge, as a share of the mean variance of a feature.", ge=0, le=1000)
+    fit_prompts: str = param("standard", "Set of prompts (name or .yaml) that align and per_channel are fitted on.")
+    trained_index: int | None = param(None, "The layer the model was trained on; set by the model option.")
+    tokens: str = param(
+        "all", "Which tokens condition the picture: all, or the user's without the chat template.",
+        choices=("all", "user"),
+    )  # fmt: skip
 
 
 @dataclass
@@ -235,6 +270,56 @@ class SamplerConfig:
     max_shift: float = param(1.15, "resolution: mu at max_image_tokens; 1.15 is a shift of 3.16.", ge=-5, le=5)
     base_image_tokens: int = param(256, "resolution: tokens at which mu is base_shift; 256 px square.", ge=1, le=262144)
     max_image_tokens: int = param(4096, "resolution: tokens at which mu is max_shift; 1024 px square.", ge=1, le=262144)
+
+
+@dataclass
+class DypeConfig:
+    """Rotary positions for pictures larger than model.trained_size (DyPE, 2510.20766). docs/high_resolution.md"""
+
+    method: str = param(
+        "none",
+        "pi slows every channel, ntk the slow ones most, yarn by ramps; dy_ fades with sigma, and so does vision_yarn.",
+        choices=("none", "pi", "ntk", "yarn", "vision_yarn", "dy_pi", "dy_ntk", "dy_yarn"),
+    )
+    lambda_s: float | None = param(
+        None,
+        "In kappa = lambda_s sigma^lambda_t, how much of the method acts; null is the paper's, 2 for dy_pi and dy_ntk, "
+        "else 1.",
+        ge=0, le=100,
+    )  # fmt: skip
+    lambda_t: float = param(2.0, "In the same: how fast it fades as the noise falls; 0 never fades.", ge=0, le=100)
+    scaling: str = param(
+        "per_axis",
+        "per_axis stretches height and width each by its own excess, isotropic both by the larger.",
+        choices=("per_axis", "isotropic"),
+    )
+    alpha: float = param(
+        1.0, "yarn, dy_yarn: channels with fewer turns than this over trained_size are slowed fully.", ge=0, le=1000
+    )
+    beta: float = param(32.0, "yarn, dy_yarn: channels with more turns than this stay as they are.", gt=0, le=1000)
+    attention_scale: float = param(
+        0.1, "yarns: c in m = 1 + c ln(stretch), by which queries and keys are multiplied; 0 is off.", ge=0, le=1
+    )
+
+
+@dataclass
+class HighresConfig:
+    """Two stages: a picture at the trained size, then the same larger, noised and drawn again."""
+
+    mode: str = param("none", "two_stage draws small first, then refines the upscaled.", choices=("none", "two_stage"))
+    base_size: int | None = param(
+        None, "Longer side of the first stage in pixels; null takes model.trained_size.", ge=16, le=8192, multiple_of=16
+    )
+    strength: float = param(0.6, "How far the upscaled picture is noised: 1 ignores it, near 0 keeps it.", gt=0, le=1)
+    upscale: str = param(
+        "pixel",
+        "pixel decodes, enlarges by Lanczos and encodes; latent enlarges the latents by bicubic interpolation.",
+        choices=("pixel", "latent"),
+    )
+    steps: int | None = param(
+        None, "Steps of the second stage's whole schedule, of which strength is run; null takes sampler.steps.",
+        ge=1, le=1000,
+    )  # fmt: skip
 
 
 @dataclass
@@ -525,6 +610,8 @@ class Config:
     slg: SlgConfig = field(default_factory=SlgConfig)
     nag: NagConfig = field(default_factory=NagConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    dype: DypeConfig = field(default_factory=DypeConfig)
+    highres: HighresConfig = field(default_factory=HighresConfig)
     tiling: TilingConfig = field(default_factory=TilingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)

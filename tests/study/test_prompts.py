@@ -187,7 +187,7 @@ def test_importing_the_module_reads_no_yaml_and_no_torch():
 
 
 def test_every_shipped_set_is_sound():
-    assert list_prompt_sets() == ["nano_heldout", "standard", "starter"]
+    assert list_prompt_sets() == ["nano_fit", "nano_heldout", "nano_long", "standard", "starter"]
     options = {p.stem for p in (ROOT / "conf" / "prompts").glob("*.yaml")}
     assert options == {"none", *list_prompt_sets()}
     seen = Counter()
@@ -261,7 +261,7 @@ def test_text_to_be_drawn_stands_in_the_prompt_in_quotes():
 
 def test_the_files_for_nano_are_what_its_vocabulary_gives(nano_recipe):
     write = nano_recipe("write_prompts")
-    for make in (write.starter, write.nano_heldout):
+    for make in write.SETS:
         committed = (ROOT / "prompts" / f"{make.__name__}.yaml").read_text(encoding="utf-8")
         assert committed == write.as_yaml(make()), "run: uv run python experiments/nano/write_prompts.py"
 
