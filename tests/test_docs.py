@@ -44,7 +44,7 @@ def test_every_command_in_the_docs_composes(command):
     if "-m" in words or "-m" in overrides:  # the first value of each axis of a sweep
         overrides = [o for o in overrides if o != "-m"]
         overrides = [re.sub(r"^([\w.]+=[^\[,(]*),.*$", r"\1", o) if re.match(r"[\w.]+=", o) else o for o in overrides]
-        overrides = [re.sub(r"=choice\(([^,)]*).*$", r"=\1", o) for o in overrides]
+        overrides = [re.sub(r"=(?:choice|interval)\(([^,)]*).*$", r"=\1", o) for o in overrides]
     compose(overrides)
 
 
