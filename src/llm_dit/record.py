@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import Config, GuidanceConfig, NagConfig, SamplerConfig, SlgConfig, to_dict
+from llm_dit.denoise.dype import describe_dype, idle_positions
 from llm_dit.denoise.guidance import cfg_is_on, forwards_at, in_window, nag_is_given, zero_init_above
+from llm_dit.denoise.highres import idle_highres
 from llm_dit.denoise.samplers import is_euler
 from llm_dit.denoise.sigmas import steps_of
 from llm_dit.denoise.skip import layers_to_skip
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[str, float]) -> dict[str, Any]:
     """The record as plain values. seconds: by stage; nfe: forwards of the transformer that this picture cost."""
     config, models = run.config, run.models
+    last, trained = run.second or run, config.model.trained_size
+    levels = run.sigmas if run.second is None else run.sigmas[:-1] + run.second.sigmas
     encoded = [e for e in (run.positive, run.negative) if e]
     return {
         "record_version": RECORD_VERSION,
@@ -35,6 +40,8 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "sampler": config.sampler.name,
         "nfe": nfe,
         "guidance": describe_guidance(config, run.sigmas, len(models.transformer.layers)),
+        "dype": describe_dype(config.dype, last.size, trained, last.sigmas),
+        "highres": describe_second(run, run.second) if run.second else None,
         "model_fingerprint": {
             "transformer": models.transformer.weights_fingerprint,
             "vae": models.vae.weights_fingerprint,
@@ -44,11 +51,28 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "device": models.placement.device,
         "dtype": models.placement.dtype,
         "seconds": seconds,
-        "warnings": [e.warning for e in encoded if e.warning]
-        + idle_settings(config, run.sigmas)
-        + idle_sampling(config.sampler, run.sigmas, run.start is not None),
+        "warnings": list(dict.fromkeys(w for e in encoded for w in e.warnings))
+        + idle_settings(config, levels)
+        + idle_sampling(config.sampler, run.sigmas, run.start is not None)
+        + idle_positions(config.dype, last.size, trained)
+        + idle_highres(config.highres, config.sampler, last.size, trained),
         "versions": versions(),
         "pixels_sha256": pixels_sha256(pixels),
+    }
+
+
+def describe_second(run: Run, second: Run) -> dict[str, Any]:
+    """The second stage of highres: the first one's size, and this one's noise levels and guidance. nfe counts both."""
+    plain = replace(run.config.guidance, zero_init_steps=0)  # it begins with a picture, so nothing is left out
+    guided = describe_guidance(replace(run.config, guidance=plain), second.sigmas, len(run.models.transformer.layers))
+    return {
+        "base_width": run.size[1],
+        "base_height": run.size[0],
+        "strength": run.config.highres.strength,
+        "upscale": run.config.highres.upscale,
+        "sigmas": second.sigmas,
+        "shift": second.shift,
+        "guidance": guided,
     }
 
 

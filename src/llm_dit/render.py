@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from math import inf
 from typing import TYPE_CHECKING
 
 from llm_dit.clock import Clock
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 class Run:
     """What all pictures of a config share. size: (height, width) in pixels. start: the picture of img2img.
 
+    second: the second stage of highres, which begins with the latents of this one; size, sigmas and shift are of one.
     shift: of the sigmas; None when they were given one by one.
     """
 
@@ -46,6 +48,13 @@ class Run:
     negative: Encoded | None
     sigmas: list[float]
     shift: float | None
+    second: Run | None = None
+    is_second: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return len(self.sigmas) - 1 + (self.second.steps if self.second else 0)
 
 
 def render(
@@ -63,7 +72,7 @@ def render(
     seeds = seeds_of(config)
     with translated_memory_errors():
         run = prepare(config, parts)
-        size, steps = config.hardware.batch_size, len(run.sigmas) - 1
+        size, steps = config.hardware.batch_size, run.steps
         batches = [seeds[i : i + size] for i in range(0, len(seeds), size)]
         pictures: list[Picture] = []
         for number, batch in enumerate(batches):
@@ -72,7 +81,12 @@ def render(
                 if on_step:
                     on_step(before + i + 1, len(batches) * steps)
 
-            latents, nfe = denoise(run, batch, step)
+            latents, nfe = denoise(run, batch, first_latents(run, batch), step)
+            if run.second:
+                before = len(run.sigmas) - 1
+                larger = second_latents(run, batch, latents)
+                latents, more = denoise(run.second, batch, larger, lambda i, x, b=before, s=step: s(b + i, x))
+                nfe += more
             shared = run.clock.take(len(batch))
             for seed, z in zip(batch, latents, strict=True):
                 pixels = decode(run, z)
@@ -85,6 +99,7 @@ def render(
 
 def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     """Everything before the first step: prompt, embeddings, size, noise levels."""
+    from llm_dit.denoise.highres import base_size_of, second_levels
     from llm_dit.denoise.sigmas import noise_levels, start_at_strength
 
     config = settle_prompt(config)
@@ -95,10 +110,15 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     size = picture_size(config, start)
     positive, negative = condition(config, models, clock)
     check_fit(models, positive)
-    sigmas, shift = noise_levels(config.sampler, lambda: models.shift, size)
+    first = base_size_of(config.highres, size, config.model.trained_size) if config.highres.mode != "none" else size
+    sigmas, shift = noise_levels(config.sampler, lambda: models.shift, first)
     if start is not None:
         sigmas = start_at_strength(sigmas, config.strength)
-    return Run(config, models, clock, size, start, positive, negative, sigmas, shift)
+    run = Run(config, models, clock, first, start, positive, negative, sigmas, shift)
+    if first == size:
+        return run
+    sigmas, shift = second_levels(config.highres, config.sampler, lambda: models.shift, size)
+    return replace(run, second=replace(run, size=size, sigmas=sigmas, shift=shift, is_second=True))
 
 
 def condition(config: Config, models: Models, clock: Clock) -> tuple[Encoded, Encoded | None]:
@@ -115,6 +135,12 @@ def condition(config: Config, models: Models, clock: Clock) -> tuple[Encoded, En
 def check_fit(models: Models, positive: Encoded) -> None:
     """Load the rest and check that encoder, transformer and VAE belong together, before any step is paid."""
     given, taken = positive.embeds.shape[1], models.transformer.cap_embedder[0].weight.shape[0]
+    layers = len(positive.layers["layers"])
+    if given != taken and positive.layers["combine"] == "concat":
+        raise ModelError(
+            f"encoder_layer.combine=concat gives {layers} x {given // layers} = {given} features a token, this "
+            f"transformer takes {taken}; another combine or encoder_layer.align=ridge fits it."
+        )
     if given != taken:
         raise ModelError(
             f"the text encoder gives {given} features a token, the transformer takes {taken}: "
@@ -126,18 +152,18 @@ def check_fit(models: Models, positive: Encoded) -> None:
 
 
 def denoise(
-    run: Run, seeds: list[int], on_step: Callable[[int, torch.Tensor], None] | None = None
+    run: Run, seeds: list[int], x: torch.Tensor, on_step: Callable[[int, torch.Tensor], None] | None = None
 ) -> tuple[torch.Tensor, int]:
-    """Latents float32 [seeds, 16, h, w] on the CPU, and the forwards that one picture cost."""
+    """Latents float32 [seeds, 16, h, w] on the CPU from x at the first sigma, and the forwards of one picture."""
     import torch
 
+    from llm_dit.denoise.dype import following
     from llm_dit.denoise.guidance import zero_init_above
     from llm_dit.denoise.noise import renoiser
     from llm_dit.denoise.samplers import SAMPLERS, STOCHASTIC
     from llm_dit.denoise.velocity import ZImageVelocity
 
     config, placement = run.config, run.models.placement
-    x = first_latents(run, seeds)
     transformer = run.models.transformer
     with run.clock("denoise"), at_work(transformer, placement), torch.inference_mode():
         velocity = ZImageVelocity(
@@ -147,11 +173,12 @@ def denoise(
             config.guidance,
             config.slg,
             config.nag,
-            zero_init_above(config.guidance, run.sigmas),
+            inf if run.is_second else zero_init_above(config.guidance, run.sigmas),
         )
+        follow = following(velocity, transformer, config.dype, run.size, config.model.trained_size)
         name = config.sampler.name
         drawn = {"noise": renoiser(seeds, x.shape[1:], placement.device)} if name in STOCHASTIC else {}
-        x = SAMPLERS[name](velocity, x.to(placement.device), run.sigmas, on_step, **drawn).cpu()
+        x = SAMPLERS[name](follow, x.to(placement.device), run.sigmas, on_step, **drawn).cpu()
     if not torch.isfinite(x).all():
         raise RenderError(
             f"the latents are not finite (seeds {seeds}): the run broke down in {placement.dtype} at "
@@ -175,6 +202,25 @@ def first_latents(run: Run, seeds: list[int]) -> torch.Tensor:
     with run.clock("encode"), at_work(run.models.vae, run.models.placement) as vae:
         clean = torch.stack([encode(vae, pixels, g, run.config.tiling) for g in generators])
     return mix_noise(clean, draw_noise(generators, shape), run.sigmas[0])
+
+
+def second_latents(run: Run, seeds: list[int], latents: torch.Tensor) -> torch.Tensor:
+    """The first stage's latents enlarged to the second's size, and noised to its first sigma."""
+    import torch
+
+    from llm_dit.denoise.highres import enlarge_latents, second_streams
+    from llm_dit.denoise.noise import draw_noise, mix_noise
+    from llm_dit.models.vae import VAE_FACTOR, encode
+
+    size, streams = run.second.size, second_streams(seeds)
+    shape = (size[0] // VAE_FACTOR, size[1] // VAE_FACTOR)
+    if run.config.highres.upscale == "latent":
+        clean = enlarge_latents(latents, shape)
+    else:
+        larger = [as_pixels(as_image(decode(run, z)), size) for z in latents]
+        with run.clock("encode"), at_work(run.models.vae, run.models.placement) as vae:
+            clean = torch.stack([encode(vae, p, g, run.config.tiling) for p, g in zip(larger, streams, strict=True)])
+    return mix_noise(clean, draw_noise(streams, clean.shape[1:]), run.second.sigmas[0])
 
 
 def decode(run: Run, latents: torch.Tensor) -> np.ndarray:

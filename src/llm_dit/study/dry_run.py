@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 from llm_dit.config import Config
+from llm_dit.denoise.highres import has_two_stages
 from llm_dit.denoise.samplers import velocities
 from llm_dit.denoise.sigmas import steps_of
 from llm_dit.study.cell import label_of
@@ -40,7 +42,12 @@ def print_plan(plan: Plan) -> None:
 
 def forwards_of(config: Config) -> float:
     """Forwards of the transformer that a picture costs, by its steps and guidance."""
-    steps = velocities(config.sampler.name, steps_of(config.sampler)) * (config.strength if config.init_image else 1.0)
+    sampler, highres = config.sampler, config.highres
+    steps = velocities(sampler.name, steps_of(sampler)) * (config.strength if config.init_image else 1.0)
+    size = (config.height or config.default_size, config.width or config.default_size)
+    if has_two_stages(highres, size, config.model.trained_size):
+        again = replace(sampler, steps=highres.steps or sampler.steps)
+        steps += velocities(sampler.name, steps_of(again)) * highres.strength
     return steps * (2 if config.guidance.guidance_scale > 0 else 1)
 
 
