@@ -11,11 +11,12 @@ from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from PIL import Image
 
 from llm_dit.denoise.noise import draw_noise, renoiser, seeded_generator
-from llm_dit.denoise.samplers import SAMPLERS
+from llm_dit.denoise.samplers import SAMPLERS, velocities
 from llm_dit.denoise.sigmas import SPACINGS
 from llm_dit.errors import ConfigError
 from llm_dit.models.tiny import tiny_text_encoder, tiny_transformer, tiny_vae
 from llm_dit.render import render
+from llm_dit.study.definition import load_study
 from llm_dit.study.dry_run import forwards_of
 
 
@@ -38,6 +39,14 @@ def test_forwards_are_counted_and_foreseen(tiny, name, scale):
     expected = (9 if name == "flow_heun" else 5) * (2 if scale else 1)
     assert record["nfe"] == expected == forwards_of(config)
     assert (record["sampler"], record["shift"], len(record["sigmas"]), record["warnings"]) == (name, 3.0, 6, [])
+
+
+def test_the_study_of_samplers_compares_equal_forwards():
+    (rows,) = load_study("samplers").zip
+    arms = set(zip(rows["sampler.name"], rows["sampler.steps"], strict=True))
+    assert {name for name, _ in arms} == set(SAMPLERS)
+    spent = sorted((name, velocities(name, steps)) for name, steps in arms)
+    assert spent == sorted((name, forwards) for name in SAMPLERS for forwards in (7, 11, 23))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
