@@ -192,3 +192,26 @@ def test_what_is_missing_or_unknown_is_told_before_any_step(transformer):
         ZImageVelocity(transformer, positive, slg=SlgConfig(1.0, layers=[1, 3]))
     assert ZImageVelocity(transformer, positive, slg=SlgConfig(0.0, layers=[3])).layers == []
     assert ZImageVelocity(transformer, positive, zero_above=inf).nfe == 0
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "depth", "skipped"), [(1505, 30, 30, [9, 10, 11]), (30, 4000, 3, [1])]
+)
+def test_all_of_it_runs_on_the_real_structure_with_long_texts(positive, negative, depth, skipped):
+    """Z-Image's heads of 128, axes and text features, and its 30 layers once; only the width is small."""
+    from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = ZImageTransformer2DModel(dim=128, n_layers=depth, n_heads=1, n_kv_heads=1).eval().requires_grad_(False)
+    install_computed_rotary(model)
+    generator = torch.Generator().manual_seed(0)
+    given = tuple(torch.randn(n, 2560, generator=generator) for n in (positive, negative))
+    velocity = ZImageVelocity(model, *given, guidance=CFG, nag=NAG, slg=SlgConfig(2.5))
+    assert velocity.layers == skipped
+    with torch.inference_mode():
+        drawn = velocity(latents(1), SIGMA)
+        plain = ZImageVelocity(model, given[0])(latents(1), SIGMA)
+    assert torch.isfinite(drawn).all()
+    assert velocity.nfe == 3
+    assert not torch.allclose(drawn, plain, atol=1e-3)
