@@ -10,6 +10,7 @@ from llm_dit.compose import compose
 from llm_dit.errors import ConfigError
 from llm_dit.record import idle_settings
 from llm_dit.render import render
+from llm_dit.study.dry_run import forwards_of
 
 SIGMAS = [1.0, 0.9, 0.75, 0.5, 0.0]  # of the tiny model at its 4 steps
 ON = "guidance.guidance_scale=2"
@@ -97,3 +98,16 @@ def test_truncation_that_leaves_no_step_is_told(tiny):
     assert idle_settings(config, [0.5, 0.0]) == [
         "guidance has no effect: cfg_truncation=0.1 switches it off at every step."
     ]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["slg=block", "slg.sigma_low=0.6", "nag=z_image", "guidance=interval", ON],
+        ["guidance=cfg_zero", "guidance.zero_init_steps=2", ON],
+        ["slg=stg", "sampler=flow_heun"],
+    ],
+)
+def test_a_dry_run_knows_the_forwards(tiny, overrides):
+    config = tiny("sampler.shift=3", *overrides)
+    assert forwards_of(config) == render(config)[0].record["nfe"]

@@ -6,9 +6,10 @@ import statistics
 from dataclasses import replace
 
 from llm_dit.config import Config
+from llm_dit.denoise.guidance import forwards_at, zero_init_above
 from llm_dit.denoise.highres import has_two_stages
 from llm_dit.denoise.samplers import velocities
-from llm_dit.denoise.sigmas import steps_of
+from llm_dit.denoise.sigmas import noise_levels, steps_of
 from llm_dit.study.cell import label_of
 from llm_dit.study.plan import Plan
 from llm_dit.study.store import SweepFolder
@@ -41,14 +42,26 @@ def print_plan(plan: Plan) -> None:
 
 
 def forwards_of(config: Config) -> float:
-    """Forwards of the transformer that a picture costs, by its steps and guidance."""
+    """Forwards of the transformer that a picture costs, by its steps and guidance.
+
+    Right to the forward but for img2img, second stages, and windows of guidance at the model's own shift, which is
+    taken for Z-Image's 3 here.
+    """
     sampler, highres = config.sampler, config.highres
     steps = velocities(sampler.name, steps_of(sampler)) * (config.strength if config.init_image else 1.0)
     size = (config.height or config.default_size, config.width or config.default_size)
     if has_two_stages(highres, size, config.model.trained_size):
         again = replace(sampler, steps=highres.steps or sampler.steps)
         steps += velocities(sampler.name, steps_of(again)) * highres.strength
-    return steps * (2 if config.guidance.guidance_scale > 0 else 1)
+    return steps * forwards_a_step(config, size)
+
+
+def forwards_a_step(config: Config, size: tuple[int, int]) -> float:
+    """What guidance makes of one forward, on average over the noise levels. size: (height, width) in pixels."""
+    g, shift = config.guidance, config.sampler.shift or 3.0
+    sigmas = noise_levels(config.sampler, lambda: shift, size)[0]
+    zero_above = zero_init_above(g, sigmas)
+    return statistics.mean(forwards_at(s, g, config.slg, config.nag, zero_above).nfe for s in sigmas[:-1])
 
 
 def seconds_per_forward(folder: SweepFolder, config: Config) -> float | None:
