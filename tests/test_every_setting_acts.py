@@ -67,6 +67,15 @@ PIXELS = {
     ),
     "encoder_layer.tokens": ([], "encoder_layer.tokens=user"),
     "long_prompt.max_tokens": (["prompt.system=many_words_in_here"], "long_prompt.max_tokens=48"),
+    "long_prompt.mode": (["prompt.text=many_words", "long_prompt.max_tokens=24"], "long_prompt.mode=merge"),
+    "long_prompt.encoder_max_tokens": (
+        ["prompt.text=many_words", "long_prompt.max_tokens=24", "long_prompt.mode=merge"],
+        "long_prompt.encoder_max_tokens=26",
+    ),
+    "long_prompt.positions": (
+        ["prompt.text=" + 9 * "many_words", "long_prompt.max_tokens=24", "long_prompt.mode=extend"],
+        "long_prompt.positions=pi",
+    ),
     "guidance.guidance_scale": ([], "guidance.guidance_scale=3"),
     "guidance.cfg_normalization": ([], "guidance.cfg_normalization=0.5"),
     "guidance.cfg_truncation": ([], "guidance.cfg_truncation=0.1"),
@@ -120,7 +129,6 @@ PIXELS = {
 REFUSED = {
     "model.chat_format": (["model.chat_format=chatml", "prompt=think"], "a think block needs model.chat_format=qwen3"),
     "model.revision": ("model.revision=main", "model.revision"),
-    "long_prompt.mode": (["long_prompt.mode=refuse", "long_prompt.max_tokens=24"], "long_prompt.max_tokens=24"),
     "hardware.device": ("hardware.device=mps", "hardware.device=mps"),
 }
 # What has an effect of its own, tested below.

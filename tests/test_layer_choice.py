@@ -149,10 +149,10 @@ def test_the_set_is_encoded_once_for_all_methods(encode, monkeypatch):
     )
     for align in ("moments", "procrustes", "ridge"):
         encode("encoder_layer.index=1", f"encoder_layer.align={align}")
-    assert forwards == [1, 12, 1, 1]
+    assert forwards == [12, 1, 1, 1]
     encode("encoder_layer.index=1", "encoder_layer.align=ridge", "prompt.system=other")  # another chat, another fit
     encode("encoder_layer.index=0", "encoder_layer.align=ridge")
-    assert forwards[4:] == [1, 12, 1, 12]
+    assert forwards[4:] == [12, 1, 12, 1]
 
 
 def test_per_channel_is_fitted_over_the_set(encode, tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.compose import MAX_PROMPT_CHARACTERS
-from llm_dit.config import Config
+from llm_dit.config import Config, EncoderLayerConfig, LongPromptConfig
+from llm_dit.denoise.text_axis import describe_text_axis, text_stretch
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import PromptError
 from llm_dit.layer_choice import (
@@ -25,8 +26,8 @@ from llm_dit.layer_choice import (
 from llm_dit.models.cache import Models
 from llm_dit.models.place import at_work
 from llm_dit.paths import user_path
-from llm_dit.text.chat import ChatParts, clean_whitespace, format_prompt, strip_quotes
-from llm_dit.text.length import FittedPrompt, truncate_user
+from llm_dit.text.chat import ChatParts, FormattedPrompt, clean_whitespace, format_prompt, strip_quotes
+from llm_dit.text.length import FittedPrompt, split_user, truncate_user
 from llm_dit.text.template import load_template
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Encoded:
     text: str
     encoder_fingerprint: str
     layers: dict[str, Any]  # what was asked of the encoder, for the record
+    length: dict[str, Any]  # what was done about the text's length, for the record
     warnings: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Encoded:
             "token_count": tokens,
             "padded_length": padded_length(tokens),
             "encoder_layer": self.layers,
+            "long_prompt": self.length,
         }
 
 
@@ -99,27 +102,41 @@ def chat_parts(config: Config, user: str) -> ChatParts:
     return parts.map(clean_whitespace) if p.clean_whitespace else parts
 
 
-def fit_prompt(config: Config, user: str, tokenizer: Any) -> FittedPrompt:
-    """User text formatted, tokenized and cut to the limit. tokenizer: a TextEncoder, or one that only tokenizes."""
+def reading_limit(lp: LongPromptConfig) -> tuple[int, str]:
+    """How many tokens the LLM reads at most, and the setting that says so."""
+    if lp.mode in ("truncate", "refuse") and lp.max_tokens <= lp.encoder_max_tokens:
+        return lp.max_tokens, "long_prompt.max_tokens"
+    return lp.encoder_max_tokens, "long_prompt.encoder_max_tokens"
+
+
+def fit_prompt(config: Config, user: str, tokenizer: Any, refuse: bool = True) -> FittedPrompt:
+    """User text formatted, tokenized and cut to what the LLM reads. tokenizer: a TextEncoder, or one that only
+    tokenizes. refuse=False cuts even where long_prompt.mode=refuse asks for an error.
+    """
+    limit, key = reading_limit(config.long_prompt)
+    refused = refuse and config.long_prompt.mode == "refuse"
+    return truncate_user(chat_parts(config, user), *_formatter(config, tokenizer), limit, refused, key)
+
+
+def _formatter(config: Config, tokenizer: Any) -> tuple[Callable[[ChatParts], FormattedPrompt], Callable]:
     chat_format = config.model.chat_format
-    return truncate_user(
-        chat_parts(config, user),
-        lambda parts: format_prompt(parts, chat_format, tokenizer.apply_chat_template),
-        tokenizer.tokenize,
-        config.long_prompt.max_tokens,
-        refuse=config.long_prompt.mode == "refuse",
-    )
+    return lambda parts: format_prompt(parts, chat_format, tokenizer.apply_chat_template), tokenizer.tokenize
 
 
 def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
     """Embeddings of one prompt, remembered by everything they depend on: if known, the encoder is not even loaded."""
-    key = (_encoder_key(config, models), chat_parts(config, user), encoding_settings(config))
+    # A short negative prompt beside a long one is no reason for a warning.
+    is_main = user == (config.prompt.text or "")
+    key = (_chat_key(config, models), user, encoding_settings(config), repr(astuple(config.long_prompt)), is_main)
     if key in _known:
         _known.move_to_end(key)
         return _known[key]
     encoder = models.text_encoder
     with at_work(encoder.model, models.placement):
         encoded = _encode(config, user, models, encoder)
+    if is_main:
+        idle = idle_length_settings(config.long_prompt, encoded.length["tokens_read"], len(encoded.embeds))
+        encoded = replace(encoded, warnings=(*encoded.warnings, *idle))
     _known[key] = encoded
     if len(_known) > REMEMBER:
         _known.popitem(last=False)
@@ -127,29 +144,105 @@ def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
 
 
 def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
-    """Embeddings of one prompt by an encoder that is in its place."""
-    el = config.encoder_layer
+    """Embeddings of one prompt by an encoder that is in its place: encode -> combine layers -> fit length."""
+    el, lp = config.encoder_layer, config.long_prompt
     layers = asked_layers(el, encoder.num_layers)
     fitted = fit_prompt(config, user, encoder)
-    states = encoder.encode(fitted.token_ids, layers, el.pre_norm)
-    fit = LayerFit()
-    if is_plain(el, layers):
-        embeds = states[0]
-    else:
-        key = (_encoder_key(config, models), chat_parts(config, ""))
-        fit = fit_layers(config, key, encoder, lambda text: fit_prompt(config, text, encoder), layers)
-        embeds = combine_layers(states, el, fit).to(states[0].dtype)
-    embeds, _ = choose_tokens(embeds, fitted, el.tokens)
+    limit = reading_limit(lp)[0]
+    fit = fit_layers(
+        config, (_chat_key(config, models), limit), encoder, lambda t: fit_prompt(config, t, encoder, False), layers
+    )
+    pieces = [fitted]
+    if lp.mode == "segments" and len(fitted.token_ids) > lp.max_tokens:
+        start, end = fitted.formatted.user_start, fitted.formatted.user_end
+        read = replace(chat_parts(config, user), user=fitted.formatted.text[start:end])
+        pieces = split_user(read, *_formatter(config, encoder), lp.max_tokens)
+    embeds, users = _joined([_embed(piece, encoder, el, layers, fit) for piece in pieces])
+    embeds, length = fit_length(embeds, users, lp)
+    length["tokens_read"] = sum(len(piece.token_ids) for piece in pieces)
+    length["segments"] = [len(piece.token_ids) for piece in pieces] if len(pieces) > 1 else None
     warnings = [fitted.warning] if fitted.warning else []
     warnings += idle_layer_settings(el, layers, encoder.num_layers)
     report = describe_layers(el, layers, encoder.num_layers, fit)
-    return Encoded(embeds.cpu(), fitted.formatted.text, encoder.fingerprint, report, tuple(warnings))
+    return Encoded(embeds.cpu(), fitted.formatted.text, encoder.fingerprint, report, length, tuple(warnings))
 
 
-def _encoder_key(config: Config, models: Models) -> Hashable:
-    """What the hidden states of a chat depend on beside its parts and the choice of layers."""
+def _embed(
+    prompt: FittedPrompt, encoder: Any, el: EncoderLayerConfig, layers: list[int], fit: LayerFit
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Embeddings [tokens, features] of one text in the encoder's dtype, and which of them are the user's."""
+    states = encoder.encode(prompt.token_ids, layers, el.pre_norm)
+    one = states[0] if is_plain(el, layers) else combine_layers(states, el, fit).to(states[0].dtype)
+    return choose_tokens(one, prompt, el.tokens)
+
+
+def _joined(pieces: list[tuple[torch.Tensor, tuple[int, int]]]) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Pieces of one text as one: the first's template before the user's words, the last's after them."""
+    import torch
+
+    if len(pieces) == 1:
+        return pieces[0]
+    (first, (start, _)), (last, (_, end)) = pieces[0], pieces[-1]
+    words = [x[a:b] for x, (a, b) in pieces]
+    count = sum(map(len, words))
+    return torch.cat([first[:start], *words, last[end:]]), (start, start + count)
+
+
+def fit_length(
+    embeds: torch.Tensor, users: tuple[int, int], lp: LongPromptConfig
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The user's tokens, from users[0] to users[1], compressed so that all are max_tokens; and what was done.
+
+    Modes that do not compress, and texts that fit, are left as they are. Raises PromptError when the chat template
+    leaves no room.
+    """
+    import torch
+
+    from llm_dit.text.compress import COMPRESS, compress, nearness
+
+    (start, end), before = users, len(embeds)
+    report: dict[str, Any] = {"mode": lp.mode, "tokens_before": before, "cosine_mean": None, "cosine_min": None}
+    if lp.mode in COMPRESS and before > lp.max_tokens:
+        room = lp.max_tokens - (before - (end - start))
+        if room < 1:
+            raise PromptError(
+                f"the chat template alone has {before - (end - start)} tokens, the limit is "
+                f"long_prompt.max_tokens={lp.max_tokens}; shorten prompt.system, prompt.thinking or prompt.assistant."
+            )
+        words = embeds[start:end]
+        fewer = compress(words, room, lp.mode).to(embeds.dtype)
+        report["cosine_mean"], report["cosine_min"] = (round(c, 6) for c in nearness(fewer, words))
+        embeds = torch.cat([embeds[:start], fewer, embeds[end:]])
+    report["tokens_after"] = len(embeds)
+    report["positions"] = describe_text_axis(lp, len(embeds))
+    return embeds, report
+
+
+def idle_length_settings(lp: LongPromptConfig, read: int, tokens: int) -> list[str]:
+    """Settings of the group that were given and cannot act, one line each. read: by the LLM; tokens: passed on."""
+    lines = []
+    if lp.mode not in ("truncate", "refuse") and read <= lp.max_tokens:
+        lines.append(
+            f"long_prompt.mode={lp.mode} has no effect: the prompt's {read} tokens are within "
+            f"long_prompt.max_tokens={lp.max_tokens}."
+        )
+    if lp.positions != "plain" and text_stretch(lp, tokens) == 1:
+        lines.append(
+            f"long_prompt.positions={lp.positions} has no effect: the {tokens} tokens that the transformer gets pad to "
+            f"no more than long_prompt.max_tokens={lp.max_tokens} do."
+        )
+    given = lp.encoder_max_tokens != LongPromptConfig().encoder_max_tokens
+    if given and lp.mode in ("truncate", "refuse") and lp.max_tokens <= lp.encoder_max_tokens:
+        lines.append(
+            f"long_prompt.encoder_max_tokens has no effect: long_prompt.mode={lp.mode} reads "
+            f"long_prompt.max_tokens={lp.max_tokens} at most."
+        )
+    return lines
+
+
+def _chat_key(config: Config, models: Models) -> Hashable:
+    """What the hidden states of a user's text depend on beside the choice of layers and the length read."""
     p = config.prompt
-    length = config.long_prompt
     return (
-        models.text_encoder_key, config.model.chat_format, p.strip_quotes, p.clean_whitespace, repr(astuple(length))
+        models.text_encoder_key, config.model.chat_format, p.strip_quotes, p.clean_whitespace, chat_parts(config, "")
     )  # fmt: skip

@@ -158,10 +158,21 @@ class LongPromptConfig:
 
     mode: str = param(
         "truncate",
-        "truncate cuts the user's words at the end and warns; refuse is an error.",
-        choices=("truncate", "refuse"),
+        "truncate cuts the user's words and warns; refuse is an error; interpolate, pool, attention_pool and merge "
+        "press the user's tokens into max_tokens; segments encodes pieces of max_tokens apart, extend the text as a "
+        "whole, and both give the transformer all tokens.",
+        choices=("truncate", "refuse", "interpolate", "pool", "attention_pool", "merge", "segments", "extend"),
     )
     max_tokens: int = param(512, "Most text tokens, template included; Z-Image was trained with 512.", ge=16, le=32768)
+    encoder_max_tokens: int = param(
+        8192, "Most tokens that the LLM reads, template included; what is over is cut.", ge=16, le=32768
+    )
+    positions: str = param(
+        "plain",
+        "With segments and extend, positions of the text beyond max_tokens: as they come, or slowed by position "
+        "interpolation (pi) or NTK scaling until they lie within.",
+        choices=("plain", "pi", "ntk"),
+    )
 
 
 @dataclass

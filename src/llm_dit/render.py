@@ -161,11 +161,14 @@ def denoise(
     from llm_dit.denoise.guidance import zero_init_above
     from llm_dit.denoise.noise import renoiser
     from llm_dit.denoise.samplers import SAMPLERS, STOCHASTIC
+    from llm_dit.denoise.text_axis import stretched_text
     from llm_dit.denoise.velocity import ZImageVelocity
 
     config, placement = run.config, run.models.placement
     transformer = run.models.transformer
-    with run.clock("denoise"), at_work(transformer, placement), torch.inference_mode():
+    text = stretched_text(config.long_prompt, len(run.positive.embeds), transformer.rope_embedder)
+    turning = transformer.rope_embedder.turning(text)
+    with run.clock("denoise"), at_work(transformer, placement), torch.inference_mode(), turning:
         velocity = ZImageVelocity(
             transformer,
             run.positive.embeds.to(placement.device),
@@ -177,7 +180,9 @@ def denoise(
         )
         follow = following(velocity, transformer, config.dype, run.size, config.model.trained_size)
         name = config.sampler.name
-        drawn = {"noise": renoiser(seeds, x.shape[1:], placement.device)} if name in STOCHASTIC else {}
+        drawn = {}
+        if name in STOCHASTIC:
+            drawn = {"noise": renoiser(seeds, x.shape[1:], placement.device, run.is_second)}
         x = SAMPLERS[name](follow, x.to(placement.device), run.sigmas, on_step, **drawn).cpu()
     if not torch.isfinite(x).all():
         raise RenderError(

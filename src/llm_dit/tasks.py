@@ -63,9 +63,12 @@ def preview_task(config: Config) -> str:
     fitted = fit_prompt(config, config.prompt.text or "", tokenizer)
     count = len(fitted.token_ids)
     print(fitted.formatted.text)
-    print(
-        f"--- {count} tokens, padded to {padded_length(count)}; limit {config.long_prompt.max_tokens}", file=sys.stderr
-    )
+    lp = config.long_prompt
+    if lp.mode in ("interpolate", "pool", "attention_pool", "merge") and count > lp.max_tokens:
+        read, count = f"{count} tokens read, {lp.max_tokens} after long_prompt.mode={lp.mode}", lp.max_tokens
+    else:
+        read = f"{count} tokens"
+    print(f"--- {read}, padded to {padded_length(count)}; limit {lp.max_tokens}", file=sys.stderr)
     if fitted.warning:
         print(f"warning: {fitted.warning}", file=sys.stderr)
     return fitted.formatted.text

@@ -1,4 +1,7 @@
-"""Fitting a prompt into a token limit by cutting the user's words, never the chat template around them."""
+"""Fitting a prompt into a token limit by cutting the user's words, never the chat template around them.
+
+Cutting is done on text, so that what is encoded is always a whole, valid chat. compress.py shortens embeddings.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,12 @@ def truncate_user(
     tokenize: Callable[[str], tuple[list[int], list[tuple[int, int]]]],
     max_tokens: int,
     refuse: bool = False,
+    key: str = "long_prompt.max_tokens",
 ) -> FittedPrompt:
     """Format and tokenize, cutting the end of the user's words until at most max_tokens remain.
 
     tokenize: text to (token ids, character span of each token). refuse: raise PromptError instead of cutting.
+    key: the setting that max_tokens comes from, for messages.
     The result is the tokenization of a whole, valid chat text, so it equals what a shorter prompt would give.
     """
     formatted = format_parts(parts)
@@ -40,7 +45,7 @@ def truncate_user(
     if asked <= max_tokens:
         return FittedPrompt(formatted, token_ids, user=users_tokens(formatted, spans))
     if refuse:
-        raise PromptError(f"the prompt has {asked} tokens, the limit is long_prompt.max_tokens={max_tokens}.")
+        raise PromptError(f"the prompt has {asked} tokens, the limit is {key}={max_tokens}.")
     user = parts.user
     while len(token_ids) > max_tokens and user:
         excess = len(token_ids) - max_tokens
@@ -53,15 +58,46 @@ def truncate_user(
         token_ids, spans = tokenize(formatted.text)
     if len(token_ids) > max_tokens:
         raise PromptError(
-            f"the chat template alone has {len(token_ids)} tokens, the limit is long_prompt.max_tokens={max_tokens}; "
+            f"the chat template alone has {len(token_ids)} tokens, the limit is {key}={max_tokens}; "
             "shorten prompt.system, prompt.thinking or prompt.assistant."
         )
     warning = (
-        f"the prompt was cut from {asked} to {len(token_ids)} tokens (long_prompt.max_tokens={max_tokens}); "
+        f"the prompt was cut from {asked} to {len(token_ids)} tokens ({key}={max_tokens}); "
         f"{len(parts.user) - len(user)} of its {len(parts.user)} characters were dropped, "
         f"it now ends in {user[-30:]!r}."
     )
     return FittedPrompt(formatted, token_ids, warning, users_tokens(formatted, spans))
+
+
+def split_user(
+    parts: ChatParts,
+    format_parts: Callable[[ChatParts], FormattedPrompt],
+    tokenize: Callable[[str], tuple[list[int], list[tuple[int, int]]]],
+    max_tokens: int,
+) -> list[FittedPrompt]:
+    """The user's words in pieces, each in a chat of its own of at most max_tokens tokens, in order.
+
+    A piece ends at white space where it has any in its second half. Raises PromptError when the template alone is too
+    long to leave a word.
+    """
+    pieces, rest = [], parts.user
+    while rest:
+        piece = truncate_user(replace(parts, user=rest), format_parts, tokenize, max_tokens)
+        said = piece.formatted.text[piece.formatted.user_start : piece.formatted.user_end]
+        if len(said) < len(rest.rstrip()):
+            if not said.strip():
+                raise PromptError(
+                    f"the chat template leaves no room for a word in segments of long_prompt.max_tokens={max_tokens}."
+                )
+            blank = max(said.rfind(" "), said.rfind("\n"))
+            # A word that the cut has halved goes to the next piece; where the cut fell between words, none is moved.
+            if not rest[len(said)].isspace() and blank > len(said) // 2:
+                said = said[:blank]
+            piece = truncate_user(replace(parts, user=said), format_parts, tokenize, max_tokens)
+            said = piece.formatted.text[piece.formatted.user_start : piece.formatted.user_end]
+        pieces.append(replace(piece, warning=""))
+        rest = rest[len(said) :].lstrip()
+    return pieces
 
 
 def users_tokens(formatted: FormattedPrompt, spans: list[tuple[int, int]]) -> tuple[int, int]:
