@@ -77,6 +77,7 @@ def test_the_noise_between_steps_is_each_seeds_own_and_new_every_time():
     assert torch.equal(alone()[0], second[1])
     assert not torch.equal(first[1], draw_noise([seeded_generator(4)], (4, 8, 8))[0])
     assert (first.dtype, first.shape) == (torch.float32, (2, 4, 8, 8))
+    assert not torch.equal(renoiser([3, 4], (4, 8, 8), "cpu", second_stage=True)(), first)
 
 
 LEVELS = [*(f"sampler.spacing={s}" for s in ("uniform", *SPACINGS)), "sampler.shift_mode=resolution"]

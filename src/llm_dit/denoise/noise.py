@@ -26,14 +26,17 @@ def draw_noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> tor
     return torch.stack([torch.randn((1, *shape), generator=g)[0] for g in generators])
 
 
-def renoiser(seeds: Sequence[int], shape: tuple[int, ...], device: str) -> Callable[[], torch.Tensor]:
+def renoiser(
+    seeds: Sequence[int], shape: tuple[int, ...], device: str, second_stage: bool = False
+) -> Callable[[], torch.Tensor]:
     """A source of the noise that stochastic samplers add between steps: each call gives [len(seeds), *shape] anew.
 
-    Each seed has a stream of its own for it, another than that of its first noise.
+    Each seed has a stream of its own for it in each stage, another than that of its first noise.
     """
     import hashlib
 
-    streams = [int.from_bytes(hashlib.sha256(f"between steps {seed}".encode()).digest()[:7]) for seed in seeds]
+    where = "between steps of the second stage" if second_stage else "between steps"
+    streams = [int.from_bytes(hashlib.sha256(f"{where} {seed}".encode()).digest()[:7]) for seed in seeds]
     generators = [seeded_generator(stream) for stream in streams]
     return lambda: draw_noise(generators, shape).to(device)
 
