@@ -8,7 +8,7 @@ from llm_dit.errors import PromptError
 from llm_dit.models.tiny import tiny_tokenizer
 from llm_dit.text.chat import ChatParts, format_prompt
 from llm_dit.text.encoder import TransformersTextEncoder
-from llm_dit.text.length import truncate_user
+from llm_dit.text.length import split_user, truncate_user
 
 TAIL = "<|im_end|>\n<|im_start|>assistant\n"
 
@@ -57,3 +57,52 @@ def test_refuse_is_an_error_that_names_both_numbers(tokenize):
 def test_a_template_over_the_limit_is_an_error(tokenize):
     with pytest.raises(PromptError, match="the chat template alone has"):
         fit(tokenize, ChatParts("x", system="y" * 100), 50)
+
+
+def test_the_users_tokens_are_known(tokenize):
+    words = "猫 and a dog"
+    fitted = fit(tokenize, ChatParts(words, system="Be brief."), 512)
+    start, end = fitted.user
+    assert end - start == len(words.encode())  # a token is a byte
+    assert fitted.token_ids[start:end] == tokenize(words)[0]
+    assert fit(tokenize, ChatParts(""), 512).user == (0, 0)
+    start, end = fit(tokenize, ChatParts("word " * 30), 60).user
+    assert end - start == 60 - len(tokenize("<|im_start|>user\n" + TAIL)[0])
+
+
+def test_messages_name_the_setting_that_the_limit_comes_from(tokenize):
+    def cut(**more):
+        return truncate_user(ChatParts("x" * 99), lambda p: format_prompt(p, "qwen3"), tokenize, 50, **more)
+
+    assert "(long_prompt.max_tokens=50)" in cut().warning
+    assert "(long_prompt.encoder_max_tokens=50)" in cut(key="long_prompt.encoder_max_tokens").warning
+
+
+def split(tokenize, parts, limit):
+    return split_user(parts, lambda p: format_prompt(p, "qwen3"), tokenize, limit)
+
+
+@pytest.mark.parametrize("limit", [37, 41, 60, 200])
+def test_pieces_hold_all_words_in_order_and_each_is_a_whole_chat(tokenize, limit):
+    words = "one two three four five six seven eight nine ten " * 3
+    pieces = split(tokenize, ChatParts(words, system="Hm."), limit)
+    assert all(len(p.token_ids) <= limit for p in pieces)
+    said = [p.formatted.text[p.formatted.user_start : p.formatted.user_end] for p in pieces]
+    assert " ".join(said).split() == words.split()
+    for piece in pieces:
+        assert piece.formatted.text.startswith("<|im_start|>system\nHm.<|im_end|>\n<|im_start|>user\n")
+        assert piece.formatted.text.endswith(TAIL)
+        assert piece.token_ids == tokenize(piece.formatted.text)[0]
+        assert piece.warning == ""
+
+
+def test_a_text_without_blanks_is_split_anywhere(tokenize):
+    pieces = split(tokenize, ChatParts("漢字猫犬鳥魚" * 4), 40)
+    said = [p.formatted.text[p.formatted.user_start : p.formatted.user_end] for p in pieces]
+    assert "".join(said) == "漢字猫犬鳥魚" * 4
+    assert len(pieces) > 2
+
+
+def test_segments_without_room_for_a_word_are_an_error(tokenize):
+    with pytest.raises(PromptError, match=r"no room for a word|the chat template alone has"):
+        split(tokenize, ChatParts("many words", system="y" * 30), 53)
