@@ -1,0 +1,99 @@
+"""What guidance costs beyond the forwards it adds, as ratios of CPU seconds taken in one run, the sides interleaved:
+
+    uv run python experiments/bench/guidance.py
+
+Each method's velocity against the bare forwards it needs, on a random transformer of Z-Image's structure; for skipped
+layers the second forward is a model from which they were deleted. Not above 1.02 is the aim. NAG adds no forward: it
+is shown against one without it. One thread and CPU seconds, so that other work on the machine counts little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
+
+SIGMA = 0.7
+SCALE = 2.0
+
+
+def main() -> None:
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--width", type=int, default=256, help="of the transformer; a multiple of 128")
+    parser.add_argument("--layers", type=int, default=10)
+    parser.add_argument("--tokens", type=int, default=16, help="a side of the picture, in tokens")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        bench(arguments.rounds, arguments.width, arguments.layers, arguments.tokens)
+
+
+def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
+    """Print a line for each method: the best seconds of both sides and their ratio."""
+    import torch
+    from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+
+    from llm_dit.denoise.rotary import install_computed_rotary
+    from llm_dit.denoise.velocity import ZImageVelocity
+
+    heads = width // 128
+    model = ZImageTransformer2DModel(
+        dim=width, n_layers=layers, n_heads=heads, n_kv_heads=heads, cap_feat_dim=128
+    ).eval()
+    model.requires_grad_(False)
+    install_computed_rotary(model)
+    shorter = copy.deepcopy(model)
+    del shorter.layers[3]
+    x, positive, negative = torch.randn(1, 16, 2 * tokens, 2 * tokens), torch.randn(30, 128), torch.randn(20, 128)
+
+    def bare(network: Any, texts: list[torch.Tensor]) -> None:
+        latents = [x[0].unsqueeze(1)] * len(texts)
+        network(latents, torch.full((len(texts),), 1 - SIGMA), texts, return_dict=False)
+
+    def one() -> None:
+        bare(model, [positive])
+
+    def pair() -> None:
+        bare(model, [positive, negative])
+
+    def one_and_shorter() -> None:
+        one()
+        bare(shorter, [positive])
+
+    def three() -> None:
+        pair()
+        bare(shorter, [positive])
+
+    def velocity(**settings: Any) -> Callable[[], None]:
+        return lambda: ZImageVelocity(model, positive, negative, **settings)(x, SIGMA)
+
+    block = SlgConfig(SCALE, layers=[3])
+    for name, ours, theirs in [
+        ("none", velocity(), one),
+        ("cfg", velocity(guidance=GuidanceConfig(SCALE)), pair),
+        ("cfg, capped", velocity(guidance=GuidanceConfig(SCALE, cfg_normalization=1.0)), pair),
+        ("apg", velocity(guidance=GuidanceConfig(SCALE, "apg", apg_norm_threshold=1.0)), pair),
+        ("cfg_zero", velocity(guidance=GuidanceConfig(SCALE, "cfg_zero")), pair),
+        ("slg", velocity(slg=block), one_and_shorter),
+        ("slg, rescaled", velocity(slg=SlgConfig(SCALE, layers=[3], rescale=0.7)), one_and_shorter),
+        ("cfg and slg", velocity(guidance=GuidanceConfig(SCALE), slg=block), three),
+        ("nag, against one forward", velocity(nag=NagConfig(SCALE)), one),
+    ]:
+        best = [float("inf"), float("inf")]
+        for i in range(rounds):
+            for side in (0, 1) if i % 2 == 0 else (1, 0):
+                begin = time.process_time()
+                (ours, theirs)[side]()
+                best[side] = min(best[side], time.process_time() - begin)
+        print(f"{name}: {best[0]:.4f} s, bare {best[1]:.4f} s, ratio {best[0] / best[1]:.3f} (best of {rounds})")
+
+
+if __name__ == "__main__":
+    main()
