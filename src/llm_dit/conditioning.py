@@ -159,6 +159,7 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
         pieces = split_user(read, *_formatter(config, encoder), lp.max_tokens)
     embeds, users = _joined([_embed(piece, encoder, el, layers, fit) for piece in pieces])
     embeds, length = fit_length(embeds, users, lp)
+    length["tokens_asked"] = fitted.asked
     length["tokens_read"] = sum(len(piece.token_ids) for piece in pieces)
     length["segments"] = [len(piece.token_ids) for piece in pieces] if len(pieces) > 1 else None
     warnings = [fitted.warning] if fitted.warning else []
@@ -201,7 +202,7 @@ def fit_length(
     from llm_dit.text.compress import COMPRESS, compress, nearness
 
     (start, end), before = users, len(embeds)
-    report: dict[str, Any] = {"mode": lp.mode, "tokens_before": before, "cosine_mean": None, "cosine_min": None}
+    report: dict[str, Any] = {"mode": lp.mode, "cosine_mean": None, "cosine_min": None}
     if lp.mode in COMPRESS and before > lp.max_tokens:
         room = lp.max_tokens - (before - (end - start))
         if room < 1:

@@ -17,12 +17,14 @@ class FittedPrompt:
     """A formatted prompt within the limit: its tokens, and what was cut (empty if nothing was).
 
     user: the tokens that are wholly the user's words, as (start, end); all others belong to the chat template.
+    asked: how many tokens it had before it was cut.
     """
 
     formatted: FormattedPrompt
     token_ids: list[int]
     warning: str = ""
     user: tuple[int, int] = (0, 0)
+    asked: int = 0
 
 
 def truncate_user(
@@ -43,7 +45,7 @@ def truncate_user(
     token_ids, spans = tokenize(formatted.text)
     asked = len(token_ids)
     if asked <= max_tokens:
-        return FittedPrompt(formatted, token_ids, user=users_tokens(formatted, spans))
+        return FittedPrompt(formatted, token_ids, user=users_tokens(formatted, spans), asked=asked)
     if refuse:
         raise PromptError(f"the prompt has {asked} tokens, the limit is {key}={max_tokens}.")
     user = parts.user
@@ -66,7 +68,7 @@ def truncate_user(
         f"{len(parts.user) - len(user)} of its {len(parts.user)} characters were dropped, "
         f"it now ends in {user[-30:]!r}."
     )
-    return FittedPrompt(formatted, token_ids, warning, users_tokens(formatted, spans))
+    return FittedPrompt(formatted, token_ids, warning, users_tokens(formatted, spans), asked)
 
 
 def split_user(
