@@ -73,7 +73,7 @@ def job(composed) -> dict | None:
         try:
             config = check(composed)
         except LabError as error:  # this cell's settings contradict each other; the others go on
-            return refused_job(error, hydra_config)
+            return refused_job(error, hydra_config, composed)
         return cell_job(config, hydra_config)
     try:
         from llm_dit.tasks import run_task

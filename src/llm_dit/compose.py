@@ -327,7 +327,10 @@ def explain(error: Exception) -> ConfigError:
     missing = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' (?:is )?not in", text)
     option = re.search(r"Could not (?:find|load) '([^']+?)/([^'/]+)'", text)
     if option:
-        group, name = option[1], option[2]
+        group, name = option[1].rstrip("/"), option[2]
+        if group.split("/")[0] == "prompts":
+            known = nearest(name, _options("prompts"))
+            return ConfigError(f"prompts={name}: no such set. {known} A file of your own is prompts.set=PATH.")
         if group.startswith("hydra/"):
             return ConfigError(f"{group}={name}: no such option, or its package is missing: see docs/scaling.md.")
         hint = nearest(name, _options(group))

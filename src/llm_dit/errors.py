@@ -36,6 +36,10 @@ class RenderError(LabError):
     """The numbers went wrong: not finite, or a picture of one colour."""
 
 
+class RecordError(LabError):
+    """What a sweep has on disk cannot be read: damaged, or written by another version."""
+
+
 class OutputError(LabError):
     """The result cannot be written."""
 

@@ -11,7 +11,7 @@ from llm_dit.compose import seeds_of
 from llm_dit.conditioning import fit_prompt, settle_prompt
 from llm_dit.config import Config
 from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import ConfigError, OutputError
+from llm_dit.errors import ConfigError, ImageError, OutputError
 from llm_dit.picture import Picture, check_writable, picture_name, save_picture
 from llm_dit.replay import compare_with_original, config_from_image
 
@@ -104,13 +104,18 @@ def score_task(config: Config) -> None:
     primary(config.metrics)  # an unknown name is told before minutes of scoring
     if not metrics:
         raise ConfigError(f"task=score needs metrics=NAME or metrics=[NAME,NAME]. Valid: {', '.join(METRICS)}.")
+    for metric in metrics:  # weights that are missing are told before any other metric begins
+        _ = metric.identity
     cells = folder.cells()
     total = len(metrics) * sum(len(cell.records()) for cell in cells)
     with tqdm(total=total, unit="score", disable=None, leave=False) as bar:
-        new = sum(score_cell(cell, metrics, bar.update) for cell in cells)
+        done = [score_cell(cell, metrics, bar.update) for cell in cells]
     names = ", ".join(metric.name for metric in metrics)
-    print(f"{folder.path}: {new} new scores by {names}, {total - new} kept")
+    print(f"{folder.path}: {sum(d.new for d in done)} new scores by {names}, {sum(d.kept for d in done)} kept")
     print(*finish_sweep(folder, config), sep="\n")
+    problems = list(dict.fromkeys(problem for d in done for problem in d.problems))
+    if problems:
+        raise ImageError(f"{len(problems)} pictures could not be scored; the first: {problems[0]}")
 
 
 def sync_task(config: Config) -> None:

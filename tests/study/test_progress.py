@@ -25,7 +25,8 @@ def test_it_counts_what_is_asked_for_and_no_half_lines(tmp_path):
 
     def draw(cell, seed):
         (cell.path / f"images/p_s{seed}.png").write_bytes(b"")
-        cell.append({"prompt_id": "p", "prompt": "x", "seed": seed, "path": f"images/p_s{seed}.png"})
+        fixed = {"prompt_id": "p", "prompt": "x", "pixels_sha256": "x", "axes": {}}
+        cell.append(fixed | {"seed": seed, "path": f"images/p_s{seed}.png"})
 
     draw(sweep.cell("old"), 1)
     draw(cell, 1)

@@ -11,6 +11,7 @@ from pyarrow import parquet
 from llm_dit.metrics import image_statistics
 from llm_dit.metrics.base import Score
 from llm_dit.study.grids.pages import tiles_of
+from llm_dit.study.score import score_cell
 from llm_dit.study.store import SweepFolder
 
 
@@ -54,6 +55,49 @@ def test_a_picture_drawn_anew_is_scored_anew(sweep, run_main):
     assert sum(row["sharpness"] is None for row in table()) == 1
     _, out, _, _ = run_main("task=score", "sweep.name=s", "metrics=sharpness")
     assert "1 new scores by sharpness, 1 kept" in out
+
+
+def test_going_back_to_an_earlier_version_of_a_metric_shows_its_scores_again(sweep, run_main, monkeypatch):
+    sweep("x", "sampler.steps=1,2", "metrics=sharpness")
+    before = [row["sharpness"] for row in table()]
+    with monkeypatch.context() as patch:
+        patch.setattr(image_statistics.Sharpness, "identity", property(lambda self: "another version"))
+        patch.setattr(image_statistics.Sharpness, "score", lambda self, s: [Score({"sharpness": 7.0}) for _ in s])
+        run_main("task=score", "sweep.name=s", "metrics=sharpness")
+    assert [row["sharpness"] for row in table()] == [7.0, 7.0]
+    _, out, _, _ = run_main("task=score", "sweep.name=s", "metrics=sharpness")
+    assert "0 new scores by sharpness, 2 kept" in out
+    assert [row["sharpness"] for row in table()] == before
+
+
+def test_a_damaged_picture_costs_its_own_score_alone(sweep, run_main):
+    folder = sweep("x", "sampler.steps=1,2", "seed=1,2")[3]
+    path = sorted(folder.path.glob("cells/*/images/*"))[0]
+    path.write_bytes(path.read_bytes()[:100])
+    code, out, err, _ = run_main("task=score", "sweep.name=s", "metrics=sharpness")
+    assert code == 2
+    assert "3 new scores" in out
+    assert str(path) in err
+    assert "Delete it and run the sweep again" in err
+    path.unlink()
+    assert "1 pictures drawn" in sweep("x", "sampler.steps=1,2", "seed=1,2", "metrics=sharpness")[1]
+    assert all(row["sharpness"] > 0 for row in table())
+
+
+def test_missing_weights_of_one_metric_are_told_before_another_begins(sweep, run_main):
+    folder = sweep("x", "sampler.steps=1,2")[3]
+    code, _, err, _ = run_main("task=score", "sweep.name=s", "metrics=[sharpness,clip]", "metrics.clip.weights=no.pt")
+    assert code == 2
+    assert "metrics.clip.weights=no.pt" in err
+    assert not list(folder.path.glob("cells/*/scores.jsonl"))
+
+
+def test_a_cell_that_another_process_scores_is_left_to_it(sweep):
+    folder = sweep("x", "sampler.steps=1,2")[3]
+    cell = folder.cells()[0]
+    with cell.lock("score.lock"):
+        assert score_cell(cell, [image_statistics.Sharpness(None, "cpu", 4)]).new == 0
+    assert score_cell(cell, [image_statistics.Sharpness(None, "cpu", 4)]).new == 1
 
 
 def test_scores_of_all_seeds_together_follow_new_seeds(sweep):

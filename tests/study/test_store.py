@@ -5,11 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from llm_dit.errors import RecordError
 from llm_dit.study.store import CellFolder, SweepFolder
 
 
 def record(seed, prompt_id="a", **more):
-    return {"prompt_id": prompt_id, "seed": seed, "path": f"images/{prompt_id}_{seed}.png", **more}
+    fixed = {"prompt_id": prompt_id, "seed": seed, "pixels_sha256": "x", "axes": {}}
+    return fixed | {"path": f"images/{prompt_id}_{seed}.png", **more}
 
 
 def cell_with(tmp_path, *records):
@@ -86,3 +90,37 @@ def test_a_sweep_lists_its_cells_and_reads_back_what_was_written(tmp_path):
     sweep.write({"name": "s"})
     assert [c.id for c in sweep.cells()] == ["abc"]
     assert sweep.read() == {"name": "s"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"record_version": 0}, "has version 0; this release reads version"),
+        ({"path": None}, "it lacks path"),
+        ({"pixels_sha256": None}, "it lacks pixels_sha256"),
+    ],
+)
+def test_records_that_are_not_ours_are_told_with_their_file(tmp_path, line, message):
+    broken = {k: v for k, v in (record(1) | line).items() if v is not None}
+    cell = cell_with(tmp_path, record(2))
+    cell.append(broken)
+    with pytest.raises(RecordError, match=message) as error:
+        cell.records()
+    assert "records.jsonl" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", '{"name":', "[]", "\ufffd"])
+def test_a_damaged_json_file_is_told_with_its_path(tmp_path, text):
+    sweep = SweepFolder(tmp_path)
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(RecordError, match=r"sweep\.json: (cannot be read|holds no JSON object)"):
+        sweep.read()
+
+
+def test_cells_keep_the_order_in_which_they_were_taken_up(tmp_path):
+    sweep = SweepFolder(tmp_path)
+    for name in ("b", "a", "c"):
+        with sweep.cell(name).lock():
+            pass
+    (sweep.cell("b").path / "something new").write_text("")
+    assert [cell.id for cell in sweep.cells()] == ["b", "a", "c"]

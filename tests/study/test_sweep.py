@@ -13,6 +13,10 @@ from pyarrow import parquet
 
 from llm_dit.models.tiny import save_tiny_folder
 from llm_dit.picture import read_record
+from llm_dit.study.definition import Study
+from llm_dit.study.evidence.analysis import analyse
+from llm_dit.study.plan import Plan, PlannedCell
+from llm_dit.study.run import launched
 
 ROOT = Path(__file__).parents[2]
 
@@ -293,3 +297,73 @@ def test_a_cell_that_fails_midway_shows_what_it_lacks(sweep, monkeypatch):
     assert sorted((t.place["sampler.steps"], t.place["seed"], t.reason) for t in tiles if t.path is None) == [
         ("2", "2", "failed")
     ]
+
+
+def test_a_new_axis_is_a_label_of_the_cells_that_were_there(sweep):
+    sweep("x", "sampler.steps=1,2")
+    _, out, _, folder = sweep("x", "sampler.steps=1,2", "encoder_layer.index=-2,-3")
+    assert "4 cells (4 complete), 2 pictures drawn" in out
+    labels = {frozenset(r["axes"].items()) for c in folder.cells() for r in c.records()}
+    assert len(labels) == 4
+    assert {frozenset(cell.items()) for cell in folder.read()["cells"]} == labels
+    _, out, _, _ = sweep("x", "sampler.steps=3")
+    assert "1 cells (1 complete), 1 pictures drawn" in out
+    analysis = analyse([folder], resamples=100)
+    assert (analysis["status"], len(analysis["arms"])) == ("complete", 5)
+
+
+def test_a_cell_whose_settings_contradict_each_other_is_a_failed_arm_until_it_is_mended(sweep, tmp_path):
+    save_tiny_folder(tmp_path / "model")
+    axes = (f"model.path=nobody/nothing,{tmp_path / 'model'}", "model.revision=null,main")
+    code, _, _, folder = sweep("x", *axes)
+    assert code == 1
+    (refused,) = [c for c in folder.cells() if c.id.startswith("refused-")]
+    assert refused.read("failed.json")["labels"] == {"model.path": str(tmp_path / "model"), "model.revision": "main"}
+    assert "only a hub id" in refused.read("failed.json")["error"]
+    assert analyse([folder], resamples=100)["status"] == "complete"
+    sweep("x", axes[0])
+    assert not [c for c in folder.cells() if c.id.startswith("refused-")]
+
+
+def test_a_metric_makes_no_other_sweep(run_main):
+    names = []
+    for more in ([], ["metrics=sharpness"], ["report.thumbnail_size=64"]):
+        _, out, _, _ = run_main("-m", "x", "model=tiny", "sampler.steps=1,2", "tracker=none", *more)
+        names.append(next(line for line in out.splitlines() if "cells (" in line).split(":")[0])
+    assert len(set(names)) == 1
+
+
+def test_a_worker_that_is_killed_ends_no_sweep(sweep):
+    """What a launcher raises when the system kills a worker; the cells' state is then read from the disk."""
+    from llm_dit.compose import compose
+
+    folder = sweep("x", "sampler.steps=1,2")[3]
+    done, failed = folder.cells()
+    failed.remove("cell.json")
+    failed.write("failed.json", {"error": "no memory", "labels": {"sampler.steps": "2"}})
+    planned = [
+        PlannedCell([], {"sampler.steps": s}, compose(["x"]), i) for s, i in ((1, done.id), (2, failed.id), (3, "new"))
+    ]
+    plan = Plan(folder, Study("s"), ["sampler.steps"], planned)
+
+    def dies(jobs):
+        raise RuntimeError("A worker process was killed\nby signal 9")
+
+    outcomes = launched(plan, dies)
+    assert [(o.status, o.error) for o in outcomes] == [
+        ("complete", ""),
+        ("failed", "no memory"),
+        (
+            "failed",
+            "its process ended before it did (RuntimeError: A worker process was killed); the same command continues",
+        ),
+    ]
+    assert outcomes == launched(plan, lambda jobs: [Dead() for _ in jobs])
+
+
+class Dead:
+    """Hydra's return value of a job that did not come back raises what ended it when it is asked."""
+
+    @property
+    def return_value(self):
+        raise RuntimeError("A worker process was killed")

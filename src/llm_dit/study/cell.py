@@ -22,6 +22,7 @@ from llm_dit.study.prompts import Prompt, load_prompts
 from llm_dit.study.store import CellFolder, sweep_of
 
 LEFT = "left to another process"
+AT_ONCE = 16  # pictures that one call of render() holds
 
 
 @dataclass
@@ -101,20 +102,27 @@ def run_cell(
     outcome = Outcome(folder.id, "complete", labels=labels)
     try:
         with folder.lock() as mine:
-            if mine:
-                _draw_missing(config, folder, labels, outcome, on_picture)
-            else:
+            if not mine:
                 outcome.status = LEFT
-    except Exception as error:
-        outcome.status = "failed"
-        outcome.error = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        # The disk may be what failed; then the outcome alone tells it.
-        with contextlib.suppress(LabError, OSError):
-            folder.remove("cell.json")
-            what = {"error": outcome.error, "traceback": traceback.format_exc(), "labels": labels}
-            folder.write("failed.json", what)
+                return outcome
+            try:
+                _draw_missing(config, folder, labels, outcome, on_picture)
+            except Exception as error:
+                outcome.status, outcome.error = "failed", one_line(error)
+                # The disk may be what failed; then the outcome alone tells it.
+                with contextlib.suppress(LabError, OSError):
+                    folder.remove("cell.json")
+                    what = {"error": outcome.error, "traceback": traceback.format_exc(), "labels": labels}
+                    folder.write("failed.json", what)
+    except OSError as error:  # the lock itself
+        outcome.status, outcome.error = "failed", one_line(error)
     outcome.seconds = round(time.time() - begin, 3)
     return outcome
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message; with its type unless it is meant for people."""
+    return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
 
 
 def _draw_missing(
@@ -130,7 +138,10 @@ def _draw_missing(
     wanted = [(p, s) for p in prompts for s in seeds]
     kept = [known[p.id, s] for p, s in wanted if (p.id, s) in known and known[p.id, s]["prompt"] == p.prompt]
     outcome.kept = len(kept)
-    if len(kept) == len(wanted) and folder.status == "complete":
+    # An axis that an earlier command did not have is a label of its pictures now.
+    unlabelled = [r for r in kept if labels.items() - r["axes"].items()]
+    folder.append(*(r | {"axes": r["axes"] | labels} for r in unlabelled))
+    if len(kept) == len(wanted) and folder.status == "complete" and not unlabelled:
         return
     folder.remove("cell.json")  # its presence means that nothing is missing
     have = {(r["prompt_id"], r["seed"]) for r in kept}
@@ -138,11 +149,9 @@ def _draw_missing(
 
     for prompt in prompts:
         missing = [s for s in seeds if (prompt.id, s) not in have]
-        if not missing:
-            continue
         # The picture's own config holds its prompt and not the set, so that it can be drawn again from its record.
         said = replace(config.prompt, text=prompt.prompt)
-        drawn = replace(config, prompt=said, prompt_file=None, prompts=PromptsConfig(), seeds=missing)
+        drawn = replace(config, prompt=said, prompt_file=None, prompts=PromptsConfig())
 
         def keep(picture: Picture, prompt: Prompt = prompt) -> None:
             nonlocal fingerprint
@@ -157,16 +166,20 @@ def _draw_missing(
             if on_picture:
                 on_picture(record, path)
 
-        render(drawn, on_picture=keep)
+        # In parts, because render() holds on to its pictures until it returns.
+        part = max(AT_ONCE, config.hardware.batch_size)
+        for i in range(0, len(missing), part):
+            render(replace(drawn, seeds=missing[i : i + part]), on_picture=keep)
     records = folder.records()
     summary = {
         "status": "complete",
         "cell": folder.id,
-        "labels": labels,
+        "labels": records[0]["axes"] | labels if records else labels,
         "config": to_dict(config),
-        "prompts": [p.id for p in prompts],
-        "seeds": seeds,
-        "pictures": len(wanted),
+        # Of all that was ever asked of the cell: an earlier command may have had other prompts and seeds.
+        "prompts": list(dict.fromkeys([*(p.id for p in prompts), *(r["prompt_id"] for r in records)])),
+        "seeds": list(dict.fromkeys([*seeds, *(r["seed"] for r in records)])),
+        "pictures": len(records),
         "seconds": round(sum(sum(r["seconds"].values()) for r in records), 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -77,7 +77,19 @@ def sweep_name(study_name: str | None, fixed: dict[str, str], swept: dict[str, l
     if study_name:
         return study_name
     # How many pictures, how and where they are drawn does not make another sweep: it continues the same cells.
-    aside = ("hardware", "tracker", "sweep.", "seed", "num_images", "dry_run", "resume", "task", "output")
+    aside = (
+        "hardware",
+        "tracker",
+        "metrics",
+        "report",
+        "sweep.",
+        "seed",
+        "num_images",
+        "dry_run",
+        "resume",
+        "task",
+        "output",
+    )
     aside += ("prompts.ids", "prompts.categories", "prompts.difficulties", "prompts.count")
     text = repr(sorted((k, v) for k, v in (fixed | swept).items() if not k.startswith(aside)))
     axes = "-".join(re.sub(r"[^\w.]+", "_", key) for key in swept) or "cell"

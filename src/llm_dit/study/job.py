@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
+import traceback
 from dataclasses import asdict
 from typing import Any
 
 from llm_dit.config import Config
 from llm_dit.errors import ConfigError, LabError
-from llm_dit.study.cell import LEFT, Outcome, axis_labels, label_of, open_cell, run_cell
+from llm_dit.paths import user_path
+from llm_dit.study.cell import LEFT, Outcome, axis_labels, label_of, one_line, open_cell, run_cell
 from llm_dit.study.devices import use_own_card
 from llm_dit.study.score import score_cell
 from llm_dit.study.search import cell_metric, describe_search, is_search
-from llm_dit.study.store import CellFolder, sweep_of
+from llm_dit.study.store import REFUSED, CellFolder, SweepFolder, sweep_of
 from llm_dit.study.track import CellTracking, process_tracker
 
 
@@ -54,16 +58,21 @@ def score_or_say_why_not(config: Config, folder: CellFolder) -> str:
     from llm_dit.metrics.registry import make_metrics
 
     try:
-        score_cell(folder, make_metrics(config))
+        problems = score_cell(folder, make_metrics(config)).problems
     except Exception as error:
-        return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-    return ""
+        return one_line(error)
+    return problems[0] if problems else ""
 
 
-def refused_job(error: LabError, hydra_config: Any) -> dict[str, Any]:
-    """The outcome of a cell whose settings cannot be checked into a config."""
-    axes = [o for o in hydra_config.overrides.task if not o.startswith(("sweep.", "prompt.text"))]
-    outcome = Outcome("", "failed", error=str(error), labels=dict(o.split("=", 1) for o in axes if "=" in o))
+def refused_job(error: LabError, hydra_config: Any, composed: Any) -> dict[str, Any]:
+    """The outcome of a cell whose settings cannot be checked into a config; it has a folder for its failure alone."""
+    said = dict(o.split("=", 1) for o in hydra_config.overrides.task if "=" in o)
+    labels = {axis: said[axis] for axis in composed.sweep.axes if axis in said}
+    digest = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:6]
+    folder = SweepFolder(user_path(composed.sweep.dir) / str(composed.sweep.name)).cell(f"{REFUSED}{digest}")
+    outcome = Outcome(folder.id, "failed", error=str(error), labels=labels)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.write("failed.json", {"error": str(error), "traceback": traceback.format_exc(), "labels": labels})
     report_cell(int(hydra_config.job.num), outcome)
     return asdict(outcome)
 

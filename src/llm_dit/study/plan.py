@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from llm_dit.compose import check, compose, prepare_overrides, quote, seeds_of
-from llm_dit.config import Config, OutputConfig
+from llm_dit.config import Config, OutputConfig, parameters
 from llm_dit.errors import ConfigError, LabError
 from llm_dit.paths import user_path
 from llm_dit.study.cell import axis_labels, cell_id, label_of, prompts_of
@@ -77,11 +77,19 @@ def plan_sweep(parser: Any, arguments: list[str], master: DictConfig) -> Plan:
     root = user_path(first.sweep.dir)
     if not first.resume:
         name = unused_name(root, name)
+    folder = SweepFolder(root / name)
+    labelled = [*axes, *(axis for axis in picture_axes(folder.read().get("axes", [])) if axis not in axes)]
     # Workers of a cluster start in folders of their own, so the sweep's place is told whole.
-    told = [f"sweep.name={quote(name)}", f"sweep.dir={quote(str(root.resolve()))}", f"sweep.axes=[{','.join(axes)}]"]
-    planned = drop_twins(compose_cells(cells, axes, told))
+    told = [f"sweep.name={quote(name)}", f"sweep.dir={quote(str(root.resolve()))}"]
+    planned = drop_twins(compose_cells(cells, axes, [*told, f"sweep.axes=[{','.join(labelled)}]"]))
     check_baseline(study, planned)
-    return Plan(SweepFolder(root / name), study, axes, planned)
+    return Plan(folder, study, axes, planned)
+
+
+def picture_axes(axes: list[str]) -> list[str]:
+    """The axes of an earlier command that are settings of the picture: this one's cells have a value there too."""
+    own = {p.key for p in parameters() if p.rule.image and p.key not in ("seed", "seeds")}
+    return [axis for axis in axes if axis in own]
 
 
 def compose_cells(cells: list[dict[str, str]], axes: list[str], told: list[str]) -> list[PlannedCell]:

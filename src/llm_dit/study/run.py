@@ -16,7 +16,7 @@ from llm_dit.errors import LabError
 from llm_dit.picture import check_writable
 from llm_dit.study.cell import LEFT, Outcome, label_of
 from llm_dit.study.finish import finish_sweep
-from llm_dit.study.plan import Plan, plan_sweep
+from llm_dit.study.plan import Plan, PlannedCell, plan_sweep
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.track import track_summary
 
@@ -46,11 +46,11 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
     check_writable(folder.path)
     check_metrics(plan)
     folder.clear_leftovers()
+    folder.forget_refused()
     folder.write(describe_sweep(plan, arguments, folder.read()))
     begin = time.time()
     with SweepProgress(folder, {cell.id: cell.wanted() for cell in plan.cells if cell.id}):
-        returns = launch([cell.job for cell in plan.cells])
-    outcomes = [Outcome(**r.return_value) for r in returns]
+        outcomes = launched(plan, launch)
     print(last_lines(folder, outcomes, time.time() - begin))
     written = finish_sweep(folder, config)
     print(*written, sep="\n")
@@ -59,6 +59,35 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
         print(shown, end="\n" if shown else "")
     raise_failures(folder, outcomes)
     return outcomes
+
+
+def launched(plan: Plan, launch: Launch) -> list[Outcome]:
+    """The outcomes of all cells. What a process that died says no more is read from the disk."""
+    try:
+        returns = launch([cell.job for cell in plan.cells])
+    except LabError:
+        raise
+    except Exception as error:  # a worker killed by the system, a cluster that is gone: the launcher's own errors
+        return [outcome_on_disk(plan, cell, error) for cell in plan.cells]
+    outcomes = []
+    for cell, job in zip(plan.cells, returns, strict=True):
+        try:
+            outcomes.append(Outcome(**job.return_value))
+        except Exception as error:
+            outcomes.append(outcome_on_disk(plan, cell, error))
+    return outcomes
+
+
+def outcome_on_disk(plan: Plan, cell: PlannedCell, error: Exception) -> Outcome:
+    """What became of a cell whose process did not say so."""
+    folder = plan.folder.cell(cell.id) if cell.id else None
+    status = folder.status if folder else "failed"
+    if status == "complete":
+        return Outcome(cell.id, "complete", kept=len(folder.records()), labels=cell.labels)
+    said = (folder.read("failed.json") or {}).get("error") if folder else None
+    first = (str(error).strip().splitlines() or [""])[0][:200]
+    told = said or f"its process ended before it did ({type(error).__name__}: {first}); the same command continues"
+    return Outcome(cell.id or "", "failed", error=told, labels=cell.labels)
 
 
 def check_metrics(plan: Plan) -> None:
@@ -75,7 +104,8 @@ def describe_sweep(plan: Plan, arguments: list[str], before: dict[str, Any]) -> 
     from llm_dit.metrics.registry import primary
 
     cells = [cell.labels for cell in plan.cells]
-    earlier = before.get("cells", [])
+    # A cell of an earlier command that had fewer axes is among those of this one.
+    earlier = [c for c in before.get("cells", []) if not any(c.items() <= cell.items() for cell in cells)]
     return {
         "sweep_version": 1,
         "name": plan.folder.path.name,
@@ -86,7 +116,7 @@ def describe_sweep(plan: Plan, arguments: list[str], before: dict[str, Any]) -> 
         # Named before the run or not at all: naming it once pictures are there would be choosing it.
         "primary": before.get("primary") if before else primary(plan.first.metrics),
         # In the order asked for; cells of an earlier command with other values come last.
-        "cells": [*cells, *(c for c in earlier if c not in cells)],
+        "cells": [*cells, *earlier],
         "runs": [*before.get("runs", []), {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "arguments": arguments}],
     }
 
@@ -106,7 +136,8 @@ def raise_failures(folder: SweepFolder, outcomes: list[Outcome]) -> None:
     failed = [o for o in outcomes if o.status == "failed"]
     if failed:
         first = failed[0]
-        where = f" (traceback in {folder.cell(first.cell).path / 'failed.json'})" if first.cell else ""
+        file = folder.cell(first.cell).path / "failed.json"
+        where = f" (traceback in {file})" if first.cell and file.exists() else ""
         raise CellsFailedError(
             f"{len(failed)} of {len(outcomes)} cells failed; "
             f"the first, {label_of(first.labels, first.cell)}: {first.error}{where}"

@@ -12,9 +12,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from llm_dit.errors import ImageError
 from llm_dit.study.prompts import Element
 from llm_dit.study.store import CellFolder
 
@@ -22,53 +24,90 @@ if TYPE_CHECKING:
     from llm_dit.metrics.base import Metric, Sample
 
 FILE = "scores.jsonl"
+REQUIRED = {"metric", "identity", "prompt_id", "seed", "input", "grouped", "values", "truncated"}
 Key = tuple[str, int]
 
 
-def score_cell(cell: CellFolder, metrics: Sequence[Metric], on_scored: Callable[[int], None] = lambda n: None) -> int:
-    """Score what is missing of a cell's pictures. Returns how many scores are new.
+@dataclass
+class Scored:
+    """What score_cell did: new scores, scores that were there, one line for each picture that could not be read."""
 
-    on_scored(n) after n pictures have a metric's score, or had it already. Raises LabError: weights that are not
-    there, a picture that cannot be read.
+    new: int = 0
+    kept: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def score_cell(
+    cell: CellFolder, metrics: Sequence[Metric], on_scored: Callable[[int], None] = lambda n: None
+) -> Scored:
+    """Score what is missing of a cell's pictures; nothing while another process is at it.
+
+    on_scored(n) after n pictures have a metric's score, or had it already. Raises LabError: weights that are not there.
     """
-    records = cell.records()
-    groups = by_prompt(records)
-    known = {(line["metric"], line["identity"], line["prompt_id"], line["seed"], line["input"])
-             for line in cell.lines(FILE)}  # fmt: skip
-    new = 0
-    for metric in metrics:
-        # A grouped metric is given all seeds of a prompt at once, any other one as many pictures as fit a batch.
-        parts = groups if metric.grouped else [records[i : i + metric.batch_size]
-                                               for i in range(0, len(records), metric.batch_size)]  # fmt: skip
-        for part in parts:
-            inputs = [input_hash(part if metric.grouped else [r], r) for r in part]
-            missing = [
-                r for r, i in zip(part, inputs, strict=True)
-                if (metric.name, metric.identity, r["prompt_id"], r["seed"], i) not in known
-            ]  # fmt: skip
-            asked = part if metric.grouped and missing else missing
-            if asked:
-                scores = metric.score([sample_of(cell, r) for r in asked])
-                for record, score in zip(asked, scores, strict=True):
-                    line = {
-                        "metric": metric.name,
-                        "identity": metric.identity,
-                        "prompt_id": record["prompt_id"],
-                        "seed": record["seed"],
-                        "input": input_hash(part if metric.grouped else [record], record),
-                        "grouped": metric.grouped,
-                        "values": {k: finite(v) for k, v in score.values.items()},
-                        "tokens": score.tokens,
-                        "truncated": score.truncated,
-                    }
-                    cell.append(line, FILE)
-                new += len(asked)
-            on_scored(len(part))
-    return new
+    with cell.lock("score.lock") as mine:
+        if not mine:
+            return Scored()
+        done, records = Scored(), cell.records()
+        lines = [line for line in cell.lines(FILE) if line.keys() >= REQUIRED]
+        for metric in metrics:
+            # A grouped metric is given all seeds of a prompt at once, any other one as many pictures as fit a batch.
+            size = metric.batch_size
+            parts = (
+                by_prompt(records) if metric.grouped else [records[i : i + size] for i in range(0, len(records), size)]
+            )
+            for part in parts:
+                _score_part(cell, metric, part, lines, done)
+                on_scored(len(part))
+    return done
+
+
+def _score_part(
+    cell: CellFolder, metric: Metric, part: list[dict[str, Any]], lines: list[dict[str, Any]], done: Scored
+) -> None:
+    inputs = {(r["prompt_id"], r["seed"]): input_hash(part if metric.grouped else [r], r) for r in part}
+    mine = [line for line in lines if line["metric"] == metric.name and (line["prompt_id"], line["seed"]) in inputs]
+    last = {(line["prompt_id"], line["seed"]): line for line in mine}
+    same = {
+        key: line for line in mine
+        if line["identity"] == metric.identity and line["input"] == inputs[key := (line["prompt_id"], line["seed"])]
+    }  # fmt: skip
+    done.kept += len(same)
+    # The last line counts: a score that another version of the metric came after is said again.
+    cell.append(*(line for key, line in same.items() if last[key] is not line), name=FILE)
+    missing = [r for r in part if (r["prompt_id"], r["seed"]) not in same]
+    asked = part if metric.grouped and missing else missing
+    samples = {}
+    for record in asked:
+        try:
+            samples[record["prompt_id"], record["seed"]] = sample_of(cell, record)
+        except ImageError as error:
+            done.problems.append(f"{error} Delete it and run the sweep again to have it drawn anew.")
+    readable = [r for r in asked if (r["prompt_id"], r["seed"]) in samples]
+    if not readable:
+        return
+    scores = metric.score([samples[r["prompt_id"], r["seed"]] for r in readable])
+    cell.append(
+        *(
+            {
+                "metric": metric.name,
+                "identity": metric.identity,
+                "prompt_id": record["prompt_id"],
+                "seed": record["seed"],
+                "input": inputs[record["prompt_id"], record["seed"]],
+                "grouped": metric.grouped,
+                "values": {k: finite(v) for k, v in score.values.items()},
+                "tokens": score.tokens,
+                "truncated": score.truncated,
+            }
+            for record, score in zip(readable, scores, strict=True)
+        ),
+        name=FILE,
+    )
+    done.new += len(readable)
 
 
 def sample_of(cell: CellFolder, record: dict[str, Any]) -> Sample:
-    """A record's picture and prompt as a metric takes them."""
+    """A record's picture and prompt as a metric takes them. Raises ImageError."""
     from llm_dit.metrics.base import Sample
     from llm_dit.picture import read_picture
 
@@ -108,6 +147,8 @@ def scores_of(cell: CellFolder, records: Sequence[dict[str, Any]]) -> dict[Key, 
             valid[key] = {True: input_hash(group, r), False: input_hash([r], r)}
     columns: dict[Key, dict[str, Any]] = {}
     for line in cell.lines(FILE):
+        if not line.keys() >= REQUIRED:
+            continue
         key = (line["prompt_id"], line["seed"])
         if key in valid and line["input"] == valid[key][line["grouped"]]:
             told = {f"identity_{line['metric']}": line["identity"], f"truncated_{line['metric']}": line["truncated"]}

@@ -8,6 +8,8 @@
         cells/ID/cell.json      written last: its presence means that the cell was finished
         cells/ID/failed.json    the traceback of the last failure, gone after a success
         cells/ID/lock           held by the process that draws the cell; the system frees it when that process dies
+        cells/ID/score.lock     the same for the process that scores it
+        cells/ID/started        when the cell was first taken up; cells are told in this order
 
 A picture counts as drawn when its line is whole and its file is there. Locks are flock: on network file systems that
 do not support it a warning says so: let one process work on a sweep there.
@@ -20,6 +22,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -28,9 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.config import Config
+from llm_dit.errors import RecordError
 from llm_dit.paths import user_path
-from llm_dit.picture import write_whole
+from llm_dit.picture import RECORD_VERSION, write_whole
 
+REFUSED = "refused-"  # begins the folder of a cell whose settings contradict each other: it holds failed.json alone
 LEFTOVER_AGE = 3600  # seconds after which a half-written file of the sweep can only be a killed process's
 
 _warned = False
@@ -47,10 +52,12 @@ class CellFolder:
         return self.path.name
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self, name: str = "lock") -> Iterator[bool]:
         """Whether this process has the cell to itself until the block ends; False if another one is at it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as file:
+        with contextlib.suppress(FileExistsError), (self.path / "started").open("x") as file:
+            file.write(str(time.time_ns()))
+        with (self.path / name).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -63,16 +70,28 @@ class CellFolder:
             yield True
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of pictures whose files are there, the last one of each prompt and seed, in order."""
+        """The records of pictures whose files are there, the last one of each prompt and seed, in order.
+
+        Raises RecordError for a record of another version, or one that lacks what every record has.
+        """
         found: dict[tuple[str, int], dict[str, Any]] = {}
         for record in self.lines("records.jsonl"):
+            self._check(record)
             if (self.path / record["path"]).is_file():
                 found[record["prompt_id"], record["seed"]] = record
         return list(found.values())
 
-    def append(self, record: dict[str, Any], name: str = "records.jsonl") -> None:
-        """Add a line to a file of lines; on return it is on disk. Records only under the lock."""
-        data = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    def _check(self, record: dict[str, Any]) -> None:
+        path, version = self.path / "records.jsonl", record.get("record_version", RECORD_VERSION)
+        if version != RECORD_VERSION:
+            raise RecordError(f"{path}: a record has version {version}; this release reads version {RECORD_VERSION}.")
+        lacking = [key for key in ("path", "prompt_id", "seed", "pixels_sha256", "axes") if key not in record]
+        if lacking:
+            raise RecordError(f"{path}: a line is no record of a picture (it lacks {', '.join(lacking)}); delete it.")
+
+    def append(self, *records: dict[str, Any], name: str = "records.jsonl") -> None:
+        """Add lines to a file of lines; on return they are on disk. Only under the lock."""
+        data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
         path = self.path / name
         with path.open("ab") as file:
             # A process killed in the middle of a write leaves half a line, which must not swallow the next one.
@@ -108,11 +127,8 @@ class CellFolder:
         write_whole({self.path / name: json.dumps(values, indent=2, ensure_ascii=False).encode()})
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the cell, or None when it is not there."""
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
+        """A JSON file of the cell, or None when it is not there. Raises RecordError when it is damaged."""
+        return read_json(self.path / name)
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
@@ -142,9 +158,9 @@ class SweepFolder:
         return CellFolder(self.path / "cells" / cell_id)
 
     def cells(self) -> list[CellFolder]:
-        """The cells that have a folder, oldest first."""
+        """The cells that have a folder, in the order in which they were taken up."""
         folders = [p for p in (self.path / "cells").glob("*") if p.is_dir()]
-        return [CellFolder(p) for p in sorted(folders, key=lambda p: (p.stat().st_ctime_ns, p.name))]
+        return [CellFolder(p) for p in sorted(folders, key=lambda p: (started(p), p.name))]
 
     def clear_leftovers(self) -> None:
         """Remove what killed processes were in the middle of writing beside the cells. Others may be at work now."""
@@ -154,16 +170,39 @@ class SweepFolder:
                     if time.time() - path.stat().st_mtime > LEFTOVER_AGE:
                         path.unlink()
 
+    def forget_refused(self) -> None:
+        """Remove the failures of cells that never had a config; what is still refused will say so again."""
+        for folder in (self.path / "cells").glob(f"{REFUSED}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def write(self, values: dict[str, Any]) -> None:
         """Write sweep.json, whole."""
         write_whole({self.path / "sweep.json": json.dumps(values, indent=2, ensure_ascii=False).encode()})
 
     def read(self) -> dict[str, Any]:
-        """sweep.json, or an empty dict when it is not there."""
-        try:
-            return json.loads((self.path / "sweep.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
+        """sweep.json, or an empty dict when it is not there. Raises RecordError when it is damaged."""
+        return read_json(self.path / "sweep.json") or {}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file, None when there is no file. Raises RecordError when it is damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, OSError) as error:
+        raise RecordError(f"{path}: cannot be read ({error}); delete it and run the sweep again.") from error
+    if not isinstance(values, dict):
+        raise RecordError(f"{path}: holds no JSON object; delete it and run the sweep again.")
+    return values
+
+
+def started(folder: Path) -> int:
+    """When a cell was first taken up, in nanoseconds; 0 when that is not known."""
+    try:
+        return int((folder / "started").read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def sweep_of(config: Config) -> SweepFolder:
