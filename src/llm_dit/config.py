@@ -335,7 +335,7 @@ class HighresConfig:
 
 @dataclass
 class TilingConfig:
-    """Decoding and encoding in overlapping tiles: bounded memory, slightly different pixels at the seams."""
+    """Decoding and encoding in overlapping tiles: bounded memory, slightly different pixels. docs/high_resolution.md"""
 
     enabled: bool = param(False, "Use tiles when the picture is larger than one.")
     tile_size: int = param(512, "Side of a tile in pixels.", ge=64, le=4096, multiple_of=64)

@@ -84,14 +84,11 @@ def test_a_picture_no_larger_than_a_tile_is_not_tiled(vae):
 
 
 def test_tiles_draw_nearly_the_same_picture(vae):
-    """Normalisation sees one tile instead of all, so levels shift a little; nothing moves."""
+    """Nothing moves, and the difference is far below what a shift by a latent makes."""
     z = latents(16, 24)
     whole = decode(vae, z, WHOLE).astype(float)
     tiled = decode(vae, z, TilingConfig(enabled=True, tile_size=64, overlap=0.5)).astype(float)
-    assert not np.array_equal(tiled, whole)
-    assert np.abs(tiled - whole).mean() < 0.2 * whole.std()
-    inside = np.abs(tiled - whole)[8:24, 8:24]
-    assert inside.mean() < 0.15 * whole.std()
+    assert np.abs(tiled - whole).mean() < 0.12 * whole.std()
     shifted = np.roll(whole, 8, axis=1)
     assert np.abs(tiled - shifted).mean() > 4 * np.abs(tiled - whole).mean()
 
@@ -122,10 +119,10 @@ def test_joins_are_in_place_for_every_tile_size_and_overlap(vae):
 def test_tiling_is_put_back_also_after_a_failure(vae):
     before = settings(vae)
     tiling = TilingConfig(enabled=True, tile_size=64, overlap=0.5)
-    decode(vae, latents(10, 10), tiling)
+    encode(vae, torch.zeros(3, 80, 80), torch.Generator(), tiling)
     assert settings(vae) == before
     with pytest.raises(RuntimeError):
-        decode(vae, torch.zeros(3, 10, 10), tiling)
+        encode(vae, torch.zeros(5, 80, 80), torch.Generator(), tiling)
     assert settings(vae) == before
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import TilingConfig
 from llm_dit.errors import RenderError
+from llm_dit.models.tiles import decode_in_tiles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ VAE_FACTOR = 8
 
 @contextmanager
 def _tiling(vae: Any, tiling: TilingConfig) -> Iterator[None]:
-    """diffusers' tiling, which is on when the picture is larger than a tile; its three sizes set together.
+    """diffusers' tiling of encoding, which is on when the picture is larger than a tile; its three sizes set together.
 
     The overlap is rounded to whole latents, and exact: diffusers cuts and joins tiles by several roundings of it,
     and where those disagree the picture comes out in the wrong size, with strips of it repeated.
@@ -30,11 +31,16 @@ def _tiling(vae: Any, tiling: TilingConfig) -> Iterator[None]:
         vae.tile_sample_min_size = tiling.tile_size
         vae.tile_latent_min_size = tiling.tile_size // VAE_FACTOR
         side = vae.tile_latent_min_size
-        vae.tile_overlap_factor = Fraction(max(1, round(side * tiling.overlap)), side)
+        vae.tile_overlap_factor = Fraction(_overlap(side, tiling), side)
     try:
         yield
     finally:
         vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size, vae.tile_overlap_factor = before
+
+
+def _overlap(side: int, tiling: TilingConfig) -> int:
+    """Latents that neighbouring tiles of so many latents share."""
+    return max(1, round(side * tiling.overlap))
 
 
 def decode(vae: Any, latents: torch.Tensor, tiling: TilingConfig) -> np.ndarray:
@@ -42,10 +48,14 @@ def decode(vae: Any, latents: torch.Tensor, tiling: TilingConfig) -> np.ndarray:
     import torch
 
     weight = next(vae.parameters())
-    with torch.inference_mode(), _tiling(vae, tiling):
+    side = tiling.tile_size // VAE_FACTOR
+    with torch.inference_mode(), _tiling(vae, TilingConfig()):
         z = latents.to(weight.device, weight.dtype).unsqueeze(0)
         z = z / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-        pixels = vae.decode(z, return_dict=False)[0][0].float().cpu()
+        if tiling.enabled and max(z.shape[-2:]) > side:
+            pixels = decode_in_tiles(vae, z, side, _overlap(side, tiling))
+        else:
+            pixels = vae.decode(z, return_dict=False)[0][0].float().cpu()
     if not torch.isfinite(pixels).all():
         raise RenderError(f"the decoded picture is not finite: the VAE broke down in {weight.dtype}. Try float32.")
     pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0)
