@@ -149,7 +149,8 @@ def test_velocity_works_on_a_quantized_transformer_in_its_compute_dtype(
     assert velocity.dtype == placement.torch_dtype
     with torch.inference_mode():
         got = velocity(x, 0.7)
-        exact = ZImageVelocity(tiny_transformer().eval(), caption, caption * 0.5, GuidanceConfig(guidance_scale=2.0))(x, 0.7)
+        cfg = GuidanceConfig(guidance_scale=2.0)
+        exact = ZImageVelocity(tiny_transformer().eval(), caption, caption * 0.5, cfg)(x, 0.7)
     assert got.shape == x.shape
     assert got.dtype == torch.float32
     assert (got - exact).abs().max() < 0.1 * exact.abs().max()

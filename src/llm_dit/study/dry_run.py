@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from llm_dit.denoise.guidance import forwards_at, zero_init_above
 from llm_dit.denoise.highres import has_two_stages
 from llm_dit.denoise.samplers import velocities
 from llm_dit.denoise.sigmas import noise_levels, steps_of
+from llm_dit.errors import RecordError
 from llm_dit.study.cell import label_of
 from llm_dit.study.plan import Plan
 from llm_dit.study.store import SweepFolder
@@ -72,14 +74,15 @@ def seconds_per_forward(folder: SweepFolder, config: Config) -> float | None:
     size = (config.width or config.default_size) * (config.height or config.default_size)
     others = sorted(folder.path.parent.glob("*/sweep.json"), key=lambda p: p.stat().st_mtime, reverse=True)
     for path in (folder.path, *(p.parent for p in others)):
-        seen = [
-            row_of(cell, r)["seconds"] / r["nfe"]
-            for cell in SweepFolder(path).cells()
-            for r in cell.records()
-            if r["config"]["model"]["path"] == config.model.path and r["width"] * r["height"] == size
-        ]
-        if seen:
-            return statistics.median(seen)
+        with contextlib.suppress(RecordError):  # another sweep, of another version: it tells nothing
+            seen = [
+                row_of(cell, r)["seconds"] / r["nfe"]
+                for cell in SweepFolder(path).cells()
+                for r in cell.records()
+                if r["config"]["model"]["path"] == config.model.path and r["width"] * r["height"] == size
+            ]
+            if seen:
+                return statistics.median(seen)
     return None
 
 
