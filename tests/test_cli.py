@@ -109,7 +109,7 @@ def cut_model(tmp_path_factory):
     ("arguments", "message"),
     [
         (["x", "seeed=3"], "unknown key 'seeed'. Did you mean 'seed'?"),
-        (["x", "+slg.scael=2"], "unknown key 'slg'"),
+        (["x", "+slg.scael=2"], "unknown key 'slg.scael'. Did you mean 'slg.scale'?"),
         (["x", "seed=abc"], "must be a whole number"),
         (["x", "sampler.steps=0"], "out of range; 1 to 1000"),
         (["x", "width=100"], "not a multiple of 16"),

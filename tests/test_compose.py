@@ -97,7 +97,7 @@ def test_in_a_sweep_commas_part_values():
     ("overrides", "message"),
     [
         (["seeed=3"], "unknown key 'seeed'. Did you mean 'seed'?"),
-        (["+slg.scael=2"], "unknown key 'slg'"),
+        (["+slg.scael=2"], "unknown key 'slg.scael'. Did you mean 'slg.scale'?"),
         (["+guidance.guidance_scael=2"], "Did you mean 'guidance.guidance_scale'?"),
         (["sampler.stpes=3"], "unknown key 'sampler.stpes'. Did you mean 'sampler.steps'?"),
         (["steps=4"], "unknown key 'steps'. Did you mean 'sampler.steps'?"),
