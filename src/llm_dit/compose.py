@@ -285,6 +285,8 @@ def _check_combinations(config: Config) -> None:
                 f"{group}.sigma_low={window.sigma_low:g} must be below {group}.sigma_high={window.sigma_high:g}."
             )
     model = config.model
+    if (config.prompt.thinking or config.prompt.force_think_block) and model.chat_format != "qwen3":
+        raise ConfigError(f"a think block needs model.chat_format=qwen3; this model uses {model.chat_format}.")
     if model.revision is not None and (":" in model.path or user_path(model.path).is_dir()):
         raise ConfigError(f"model.revision={model.revision}: only a hub id has one; model.path={model.path} is none.")
     _check_name("output.name", config.output.name)

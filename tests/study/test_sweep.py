@@ -272,7 +272,11 @@ def test_a_baseline_that_no_cell_is_is_told(run_main, tmp_path):
     study = tmp_path / "my.yaml"
     text = "settings: [model=tiny, prompt.text=x, tracker=none]\naxes: {sampler.shift: [1.0, 2.0]}\n"
     study.write_text(text + "baseline: {sampler.shift: 3.0}\n")
-    assert "no cell is the baseline sampler.shift=3.0" in run_main(f"sweep={study}", "dry_run=true")[2]
+    code, _, err, _ = run_main(f"sweep={study}", "dry_run=true")
+    assert (code, "sampler.shift=3.0 is none of its cells. Swept are sampler.shift: 1.0, 2.0." in err) == (2, True)
+    study.write_text(text + "baseline: {sampler.shift: 2.0}\n")
+    code, _, err, _ = run_main(f"sweep={study}", "sampler.shift=4,5", "dry_run=true")
+    assert (code, "no cell is the baseline sampler.shift=2.0" in err) == (0, True)
     study.write_text(text + "baseline: {sampler.shift: 2}\n")
     assert run_main(f"sweep={study}", "dry_run=true")[2] == ""
 

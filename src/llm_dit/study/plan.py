@@ -124,8 +124,15 @@ def drop_twins(planned: list[PlannedCell]) -> list[PlannedCell]:
 
 
 def check_baseline(study: Study, planned: list[PlannedCell]) -> None:
-    """Warn when no cell is the study's baseline: the report then compares with the first cell."""
+    """Warn when no cell is the study's baseline, because the command line took it away: the first cell stands in.
+
+    Raises ConfigError when none of the study's own cells is: everything would be compared with the wrong one.
+    """
     wanted = {key: grammar(value) for key, value in study.baseline.items()}
+    own = expand(study, {}, {})
+    if wanted and not any(all(matches(cell.get(k), v) for k, v in wanted.items()) for cell in own):
+        swept = "; ".join(f"{k}: {', '.join(dict.fromkeys(c[k] for c in own if k in c))}" for k in wanted)
+        raise ConfigError(f"the study's baseline {label_of(wanted)} is none of its cells. Swept are {swept}.")
     if wanted and not any(all(matches(c.labels.get(k), v) for k, v in wanted.items()) for c in planned):
         said = label_of(wanted)
         print(f"warning: no cell is the baseline {said}; the first cell is compared with instead", file=sys.stderr)
