@@ -55,12 +55,28 @@ def test_its_settings_act(report, sweep):
     best = [arm["versus"]["sharpness"]["best"] for arm in page["analysis"]["arms"] if not arm["is_baseline"]]
     assert len(inside) == 2
     assert not best[0] or inside == {(arm["id"], best[0][0]["seed"]) for arm in page["analysis"]["arms"]}
-    ci = {n: str(report(f"report.resamples={n}")[0]["analysis"]["arms"][1]["versus"]) for n in (100, 101)}
-    assert ci[100] != ci[101] or "one prompt only" in str(first["analysis"]["warnings"])
     sweep("x", "sampler.steps=3", "seed=1,2,3", "metrics=sharpness", name="more")
     together, small = report("report.sweeps=[more]")
     assert len(together["analysis"]["arms"]) == 3
     assert len(small) == 9
+
+
+def test_resamples_change_intervals_and_never_what_a_test_can_find(sweep, run_main, prompt_file):
+    prompts = prompt_file({f"p{i:02}": f"thing number {i}" for i in range(20)})
+    small = ("width=64", "height=64", "seeds=[1]")
+    assert sweep(f"prompts.set={prompts}", "sampler.steps=1,2", *small, "metrics=sharpness")[0] == 0
+
+    def versus(resamples):
+        assert run_main("task=report", "sweep.name=s", f"report.resamples={resamples}")[0] == 0
+        return data()[0]["analysis"]["arms"][1]["versus"]["sharpness"]
+
+    few, more = versus(100), versus(5000)
+    assert few["n_prompts"] == 20
+    for key in ("ci", "ci_unpaired"):
+        assert None not in few[key] + more[key]
+        assert few[key] != more[key]
+    assert (few["delta"], few["p"]) == (more["delta"], more["p"])
+    assert few["p"] is not None
 
 
 @pytest.mark.parametrize(

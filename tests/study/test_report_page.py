@@ -62,7 +62,7 @@ def made(
                 "id": f"c{n}", "cell": f"c{n}", "label": label if len(sweeps) == 1 else f"{label} ({sweep})",
                 "axes": place, "sweep": sweep, "status": "complete", "error": None,
                 "is_baseline": baseline and n == 0, "pictures": prompts * seeds, "missing": 0,
-                "nfe": 8.0 + n, "seconds": 0.5 + 0.1 * n, "pareto": n == 0,
+                "nfe": 8.0 + n, "seconds": 0.5 + 0.1 * n, "pareto": n < 2,
                 "metrics": {m: arm_metric(n, prompts, seeds) for m in metrics},
                 "versus": {m: versus(n, texts, m == metrics[0]) for m in metrics} if baseline and n else {},
             }
@@ -107,7 +107,7 @@ def arm_metric(n: int, prompts: int, seeds: int) -> dict:
     mean = 0.9 - 0.1 * n
     return {
         "mean": mean, "ci": [mean - 0.03, mean + 0.03], "n_prompts": prompts,
-        "n_pictures": prompts * seeds, "sd_prompts": 0.1,
+        "n_pictures": prompts * seeds, "sd_prompts": 0.1, "pareto": n < 2,
     }  # fmt: skip
 
 
@@ -286,6 +286,37 @@ def test_plots_show_means_or_differences(show):
     page.uncheck("#plot-toScale")
     page.wait_for_timeout(100)
     assert page.locator("#plots figure").first.locator(".spot").count() == 3
+
+
+def test_the_front_is_what_the_analysis_found(show):
+    analysis, pictures = made({"sampler.steps": [4, 8, 12]}, metrics=("nano_judge", "clip"))
+    analysis["arms"][2]["metrics"]["clip"] |= {"pareto": True, "mean": 0.1}  # beaten, were it found by means
+    page = show(analysis, pictures)
+    ends = lambda: len(page.get_attribute("polyline.front", "points").split())  # noqa: E731
+    assert ends() == 2
+    page.select_option("#metric", "clip")
+    page.wait_for_timeout(100)
+    assert ends() == 3
+
+
+def test_pictures_drawn_twice_are_told_beside_the_noise(show):
+    analysis, pictures = made()
+    analysis["repeats"] = [
+        {"arms": ["c0", "c1"], "pictures": 48, "equal": 48, "scores": {"nano_judge": 0.0, "sharpness": None}},
+        {"arms": ["c0", "c2"], "pictures": 48, "equal": 47, "scores": {"nano_judge": 0.00012, "sharpness": None}},
+    ]
+    page = show(analysis, pictures)
+    told = page.locator("#noise .twice").all_inner_texts()
+    assert told[0] == (
+        "Drawn twice: encoder_layer.index=-2 and encoder_layer.index=-6 share settings, prompts and seeds. "
+        "All 48 pictures are the same to the pixel; no nano_judge differs."
+    )
+    assert told[1].split("seeds. ")[1] == (
+        "47 of 48 pictures are the same to the pixel; the largest difference of nano_judge is 0.000120."
+    )
+    page.select_option("#metric", "sharpness")
+    assert page.locator("#noise .twice").first.inner_text().endswith("All 48 pictures are the same to the pixel.")
+    assert not show(*made()).locator("#noise .twice").count()
 
 
 def test_arm_of_the_pairs_can_be_chosen(show):
@@ -479,6 +510,11 @@ def test_two_thousand_pictures_stay_light(show, tmp_path):
     page.select_option("#rows-1", "seed")
     pivot = page.get_attribute("#grid", "data-took")
     assert page.get_attribute("#grid", "aria-rowcount") == "101"
+    # Rows are prompts with their seeds inside, columns are arms: each tile has its own small picture.
+    place = {(p["arm"], p["prompt_id"], p["seed"]): i for i, p in enumerate(pictures)}
+    for row, column in ((0, 0), (1, 0), (2, 1), (3, 2)):
+        image = page.locator(f'.tile[data-r="{row}"][data-c="{column}"] img')
+        assert image.get_attribute("src") == noise[place[f"c{column}", f"p{row // 2}", row % 2] % 20]
     page.fill("#prompt-filter", "number 3")
     filtered = page.get_attribute("#grid", "data-took")
     assert page.get_attribute("#grid", "aria-rowcount") == "29"

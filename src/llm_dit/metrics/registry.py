@@ -36,7 +36,7 @@ METRICS: dict[str, Entry] = {
     "clip": Entry("open_clip_scores:Clip", "higher", "CLIP similarity of picture and prompt, times 100"),
     "aesthetic": Entry("aesthetic:Aesthetic", "higher", "LAION aesthetic score, 1 to 10; knows no prompt"),
     "ocr": Entry("ocr:Ocr", "higher", "how well a text reader finds the asked words"),
-    "diversity": Entry("diversity:Diversity", "higher", "mean feature distance between the seeds of one prompt"),
+    "diversity": Entry("diversity:Diversity", "none", "mean feature distance between the seeds of one prompt"),
     "sharpness": Entry("image_statistics:Sharpness", "none", "variance of the Laplacian of the grey picture"),
     "entropy": Entry("image_statistics:Entropy", "none", "entropy of the grey values, bits, 0 to 8"),
     "uniform": Entry("image_statistics:Uniform", "lower", "1 for a picture that is nearly one colour, else 0"),

@@ -12,6 +12,7 @@ from llm_dit.metrics.registry import METRICS
 from llm_dit.study.evidence import analysis
 from llm_dit.study.evidence.analysis import analyse, analyse_arms
 from llm_dit.study.evidence.arms import Arm, name_apart, same, typed
+from llm_dit.study.evidence.versus import flip, judge
 from llm_dit.study.score import input_hash
 from llm_dit.study.store import SweepFolder
 
@@ -57,14 +58,14 @@ def arm(number, scores, sweep="s", **more):
     return Arm(f"cell{number}", {"layer": number}, sweep, f"cell{number}", rows=rows(scores, **more), **fields)
 
 
-def study(*arms, **more):
+def study(*arms, resamples=2000, **more):
     """analyse_arms with few resamples, the first arm as baseline; the result must be JSON."""
     options = {key: more.pop(key) for key in ("primary", "baseline") if key in more}
     judged = any("nano_judge" in row for a in arms for row in a.rows)
     named = {"primary": "nano_judge"} if judged else {}
     sweep = {"name": "s", "question": "Which?", "axes": ["layer"]} | named | more
     name_apart(arms)
-    found = analyse_arms(arms, sweep, resamples=2000, **options)
+    found = analyse_arms(arms, sweep, resamples=resamples, **options)
     json.dumps(found, allow_nan=False)
     return found
 
@@ -100,6 +101,50 @@ def test_a_real_difference_is_found_and_its_numbers_are_those_of_the_prompts(bas
     assert (found["baseline"], found["primary"], found["status"], found["warnings"]) == (
         "cell0", "nano_judge", "complete", [],
     )  # fmt: skip
+
+
+def test_few_resamples_never_hide_an_effect_from_the_corrections(base):
+    # 100 flips alone give p = 1/101 at best, which Holm's correction for 11 arms makes 0.11.
+    rng = np.random.default_rng(1)
+    arms = [arm(0, {"nano_judge": base, "clip": base})]
+    for i in range(1, 12):
+        noise = base + rng.normal(0, 0.05, base.shape)
+        arms.append(arm(i, {"nano_judge": base + 9 if i == 1 else noise, "clip": base - 9 if i == 1 else noise}))
+    found = study(*arms, resamples=100)
+    assert (versus(found)["verdict"], versus(found, metric="clip")["verdict"]) == ("better", "worse")
+    assert versus(found)["p"] == pytest.approx(1 / 10_001)
+    assert versus(found)["p_holm"] == pytest.approx(11 / 10_001)
+    assert versus(study(*arms[:2], resamples=20_000))["p"] == pytest.approx(1 / 20_001)
+
+
+def test_no_family_is_too_large_for_its_flips():
+    # 10,000 flips make p_holm 0.06 at best over 600 arms.
+    noise = np.random.default_rng(2).normal(size=(600, 24))
+    entries = [{"n_prompts": 24, "delta": d.mean(), "p": None, "mde": None} for d in noise]
+    flip(entries, [noise[0] + 9, *noise[1:]], resamples=100)
+    judge(entries, ["higher"] * 600, exploratory=False)
+    assert entries[0]["p"] == pytest.approx(1 / 240_001)
+    assert entries[0]["p_holm"] == pytest.approx(600 / 240_001)
+    assert entries[0]["p_holm"] < 0.05 / 10
+
+
+def test_an_arm_without_any_score_stands_beside_others_whatever_the_metrics(base):
+    columns = ("nano_judge", "nano_judge_subject", "clip", "sharpness")
+    scored = [dict.fromkeys(columns, base), dict.fromkeys(columns, base + 0.2)]
+    unscored = [arm(2, {"nfe": base * 0 + 8}), arm(3, dict.fromkeys(columns, base * np.nan)), Arm("e", {"layer": 4})]
+    partly = arm(5, {"clip": base + 0.1})
+    found = study(arm(0, scored[0]), arm(1, scored[1]), *unscored, partly)
+    for column in columns:
+        assert versus(found, 1, column)["verdict"] == ("differs" if column == "sharpness" else "better")
+        for number in (2, 3, 4):
+            assert versus(found, number, column)["verdict"] == "not compared"
+            mine = found["arms"][number]["metrics"][column]
+            assert (mine["mean"], mine["ci"], mine["n_prompts"], mine["pareto"]) == (None, [None, None], 0, False)
+    assert versus(found, 5, "clip")["verdict"] == "better"
+    assert versus(found, 5, "nano_judge")["note"] == "the arm has no scores"
+    alone = study(unscored[1], arm(1, scored[1]), unscored[0])  # the baseline has no scores
+    assert {v["verdict"] for v in alone["arms"][1]["versus"].values()} == {"not compared"}
+    assert alone["aa"]["clip"]["note"] == "the baseline has no scores"
 
 
 def test_an_arms_mean_is_over_prompts(base):
@@ -270,6 +315,22 @@ def test_pareto_is_quality_against_seconds(base):
     )  # fmt: skip
     assert [a["pareto"] for a in found["arms"]] == [True, True, False, True]
     assert (found["arms"][3]["nfe"], found["arms"][3]["seconds"]) == (8, 0.5)
+    assert [a["metrics"]["nano_judge"]["pareto"] for a in found["arms"]] == [True, True, False, True]
+
+
+def test_the_front_is_of_complete_arms_and_of_the_prompts_they_share(base):
+    easy = base[np.argsort(-base.mean(axis=1))]  # easy prompts first
+    other = {"nano_judge": easy + 0.2, "clip": easy - 0.2}
+    whole = [arm(0, {"nano_judge": easy, "clip": easy}, seconds=1.0), arm(1, other, seconds=2.0)]
+    half = dict.fromkeys(("nano_judge", "clip"), easy[:6] - 0.1)
+    assert half["nano_judge"].mean() > (easy + 0.2).mean(), "by its own mean it would be on the front"
+    for status in ("unfinished", "complete"):
+        found = study(*whole, arm(2, half, seconds=2.0, status=status))
+        assert [a["pareto"] for a in found["arms"]] == [True, True, False]
+        assert [a["metrics"]["clip"]["pareto"] for a in found["arms"]] == [True, False, False]
+    strangers = arm(2, base, seconds=3.0)
+    strangers.rows = [row | {"prompt_id": f"q{row['prompt_id']}"} for row in strangers.rows]
+    assert not any(a["pareto"] for a in study(*whole, strangers)["arms"]), "no prompt is shared"
 
 
 def test_under_20_prompts_there_is_no_p_and_no_verdict(base):
@@ -428,7 +489,7 @@ def test_several_sweeps_with_equal_ids_and_labels(base):
 def test_a_score_of_all_seeds_together_has_no_noise_of_seeds(base):
     found = study(arm(0, {"diversity": base}), arm(1, {"diversity": base + 0.2}))
     assert versus(found, metric="diversity")["epsilon"] == 0
-    assert versus(found, metric="diversity")["verdict"] == "better"
+    assert versus(found, metric="diversity")["verdict"] == "differs", "noise is diverse too"
     assert "no halves" in found["aa"]["diversity"]["note"]
     assert found["variance"]["diversity"]["prompt"] is None
 
@@ -446,6 +507,50 @@ def test_the_metrics_of_all_seeds_together_are_known():
         if getattr(module, cls).grouped:
             grouped.add(name)
     assert grouped == analysis.GROUPED
+
+
+def test_weights_that_differ_under_one_name_are_told(base):
+    def drawn(number, print_, path="shipped:nano", **more):
+        made = arm(number, base, transformer_fingerprint=print_, model="nano", vae_fingerprint="v", **more)
+        made.model = {"name": "nano", "path": path, "trained_size": 128}
+        return made
+
+    assert study(drawn(0, "a"), drawn(1, "a"), drawn(2, "b", path="mine"))["warnings"] == []
+    told = study(drawn(0, "a"), drawn(1, "b"), drawn(2, "a"))["warnings"]
+    assert told == [
+        "arms were drawn with different weights of nano (transformer): layer=0, layer=2 | layer=1; a difference "
+        "between these groups may be of the weights"
+    ]
+    again = drawn(1, "a")
+    for row in again.rows:
+        row["vae_fingerprint"] = "w"
+    (told,) = study(*(drawn(i, "a") for i in (0, 2, 3, 4, 5, 6)), again)["warnings"]
+    assert "of nano (vae): layer=0, layer=2, layer=3, layer=4 and 2 more | layer=1;" in told
+
+
+def test_pictures_drawn_twice_are_told_with_what_they_differ_by(base):
+    def drawn(number, scores, pixels, identity="same", **more):
+        made = arm(number, {"nano_judge": scores, "clip": scores * np.nan}, **more)
+        made.drawn_as = identity
+        for i, row in enumerate(made.rows):
+            row["pixels_sha256"] = f"{pixels}{i}"
+        return made
+
+    exact, near = drawn(1, base, "a"), drawn(2, base + 0.001, "a")
+    near.rows[5]["pixels_sha256"] = "other"
+    near.rows[5]["nano_judge"] += 0.5
+    other, strangers = drawn(3, base, "c", "another"), drawn(4, base, "d", seeds=(7, 8, 9))
+    assert study(drawn(0, base, "a"), exact, near, other, strangers)["repeats"] == [
+        {"arms": ["cell0", "cell1"], "pictures": 72, "equal": 72, "scores": {"nano_judge": 0, "clip": None}},
+        {"arms": ["cell0", "cell2"], "pictures": 72, "equal": 71,
+         "scores": {"nano_judge": pytest.approx(0.501), "clip": None}},
+    ]  # fmt: skip
+    for row in exact.rows:
+        row["prompt"] += " said otherwise"
+    for row in near.rows:
+        row["transformer_fingerprint"] = "of other weights"
+    assert study(drawn(0, base, "a"), exact, near, strangers, other)["repeats"] == []
+    assert study(other, exact, drawn(0, base, "a"), baseline="layer=0")["repeats"] == []
 
 
 # From folders, as a sweep leaves them.
@@ -543,6 +648,41 @@ def test_a_lost_picture_is_missing_and_a_folder_of_nothing_is_no_error(folder, t
     assert "1 picture is missing" in " ".join(found["warnings"])
     empty = analyse([SweepFolder(tmp_path / "nowhere")], resamples=200)
     assert (empty["name"], empty["arms"]) == ("nowhere", [])
+
+
+def test_a_thousand_cells_are_read_in_the_order_asked_for(tmp_path, monkeypatch):
+    from llm_dit.study.evidence import arms
+
+    folder = SweepFolder(tmp_path / "many")
+    folder.path.mkdir()
+    asked = [{"a": str(i // 40), "b": json.dumps([i % 40, 0.5])} for i in range(1000)]
+    folder.write({"name": "many", "axes": ["a", "b"], "cells": [*asked, asked[3]]})
+    for i in (7, 999, 0):
+        folder.cell(f"c{i}").path.mkdir(parents=True)
+        written = {"a": f"{asked[i]['a']}.0", "b": asked[i]["b"].replace(" ", "")}
+        folder.cell(f"c{i}").write("cell.json", {"labels": written, "pictures": 0})
+    reads = []
+    monkeypatch.setattr(arms, "_read", lambda value, read=arms._read: reads.append(value) or read(value))
+    found = arms.read_arms([folder])
+    assert [(i, arm.cell) for i, arm in enumerate(found) if arm.cell] == [(0, "c0"), (7, "c7"), (999, "c999")]
+    assert len(found) == len({arm.label for arm in found}) == 1000
+    assert len(reads) < 5000, "labels are read once each, not once for every other cell"
+
+
+def test_a_cell_drawn_again_with_other_hardware_is_a_repeat(folder, base):
+    write_cell(folder, "bbb-123abc", -2, base)
+    assert analyse([folder], resamples=200)["repeats"] == [
+        {"arms": ["bbb", "bbb-123abc"], "pictures": 72, "equal": 0, "scores": {"nano_judge": 0}}
+    ]
+
+
+def test_a_search_is_told(folder):
+    assert "lucky" not in " ".join(analyse([folder], resamples=200)["warnings"])
+    folder.write(folder.read() | {"search": True})
+    assert (
+        "the arms of layers were chosen by the score they are compared on: the best of many is partly lucky; draw the "
+        "winner again on fresh prompts"
+    ) in analyse([folder], resamples=200)["warnings"]
 
 
 def test_several_folders_in_one_report(folder, tmp_path, base):

@@ -19,8 +19,9 @@ from llm_dit.metrics.registry import METRICS, info
 from llm_dit.study.evidence import effects, statistics, variance
 from llm_dit.study.evidence.arms import Arm, find_baseline, is_number, read_arms
 from llm_dit.study.evidence.remarks import many, note_of, warnings_of, why_not
+from llm_dit.study.evidence.repeats import repeats
 from llm_dit.study.evidence.statistics import RESAMPLES
-from llm_dit.study.evidence.versus import Pairs, compare, judge, not_compared, pair
+from llm_dit.study.evidence.versus import Pairs, compare, flip, judge, not_compared, pair
 from llm_dit.study.store import SweepFolder
 
 # Metrics of all seeds of a prompt together: their values of single seeds are not repeated measurements.
@@ -51,6 +52,7 @@ def analyse(
             folder.path.name: sweep.get("baseline") or {} for folder, sweep in zip(folders, told, strict=True)
         },
         "primary": first.get("primary"),
+        "searches": [folder.path.name for folder, sweep in zip(folders, told, strict=True) if sweep.get("search")],
     }
     return analyse_arms(read_arms(folders), described, primary=primary, baseline=baseline, resamples=resamples)
 
@@ -63,15 +65,18 @@ def analyse_arms(
     baseline: str | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """analyse without folders. sweep: name, question, axes, primary, and baselines, {sweep: {axis: value}}."""
+    """analyse without folders.
+
+    sweep: name, question, axes, primary, baselines, {sweep: {axis: value}}, and searches, names of sweeps whose arms a
+    search chose.
+    """
     base, warnings = find_baseline(arms, baseline, next(iter(sweep.get("baselines", {}).values()), {}))
     columns = metric_columns(arms)
     chosen, told = choose_primary(columns, primary, sweep.get("primary"))
     warnings += told
     table = Table(arms, columns, base)
     versus, pairs = compare_all(table, chosen, resamples)
-    quality = [float(np.mean(table.prompt_means(arm, chosen) or [np.nan])) if chosen else math.nan for arm in arms]
-    fronts = effects.pareto(quality, [a.mean("seconds") for a in arms], info(chosen).direction if chosen else "none")
+    fronts = {column: front(table, column) for column in columns}
     analysis = {
         "name": sweep.get("name", ""),
         "question": sweep.get("question", ""),
@@ -96,19 +101,23 @@ def analyse_arms(
                 "missing": max(0, (arm.asked or 0) - len(arm.rows)),
                 "nfe": arm.mean("nfe"),
                 "seconds": arm.mean("seconds"),
-                "pareto": front,
-                "metrics": {column: describe_arm(table, arm, column, resamples) for column in columns},
+                "pareto": bool(chosen) and fronts[chosen][i],
+                "metrics": {
+                    column: describe_arm(table, arm, column, resamples) | {"pareto": fronts[column][i]}
+                    for column in columns
+                },
                 "versus": versus[arm.id],
             }
-            for arm, front in zip(arms, fronts, strict=True)
+            for i, arm in enumerate(arms)
         ],
         "aa": {column: describe_noise(table, base, column, resamples) for column in columns if base},
+        "repeats": repeats(arms, columns, base),
         "variance": {column: describe_variance(table, pairs, column) for column in columns if pairs},
         "slices": slices(table, pairs, resamples),
         "effects": all_effects(table, sweep.get("baselines", {}), effects.main_effects, resamples),
         "interactions": all_effects(table, sweep.get("baselines", {}), effects.interactions, resamples),
     }
-    analysis["warnings"] = [*warnings, *warnings_of(arms, base, analysis)]
+    analysis["warnings"] = [*warnings, *warnings_of(arms, base, analysis, sweep.get("searches", []))]
     return plain(analysis)
 
 
@@ -216,6 +225,18 @@ def describe_arm(table: Table, arm: Arm, column: str, resamples: int) -> dict[st
     }
 
 
+def front(table: Table, column: str) -> list[bool]:
+    """Which arms no other beats in both a score and seconds, all of them by the prompts that each has.
+
+    Of arms that are complete: a half-drawn one would stand there by its prompts, or take all others' prompts away.
+    """
+    whole = [arm for arm in table.arms if arm.status == "complete" and np.isfinite(table.scores(arm, column)).any()]
+    means = effects.whole_prompts([table.scores(arm, column) for arm in whole]) if whole else np.zeros((0, 0))
+    quality = {arm.id: mine.mean() for arm, mine in zip(whole, means, strict=True) if len(mine)}
+    costs = [arm.mean("seconds") for arm in table.arms]
+    return effects.pareto([quality.get(arm.id, math.nan) for arm in table.arms], costs, info(column).direction)
+
+
 def compare_all(
     table: Table, primary: str | None, resamples: int
 ) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], Pairs]]:
@@ -237,13 +258,15 @@ def compare_all(
             entry = compare(pairs, table.prompts, (table.seeds, own), info(column).direction, noise, resamples)
             entries[arm.id][column] = entry | {"note": note_of(pairs, arm, table.base)}
     for exploratory in (False, True):
-        family = [
-            (entry, info(column).direction)
-            for mine in entries.values()
+        family = {
+            (arm, column): entry
+            for arm, mine in entries.items()
             for column, entry in mine.items()
             if (column != primary) == exploratory
-        ]
-        judge([entry for entry, _ in family], [direction for _, direction in family], exploratory)
+        }
+        tested = [key for key in family if key in found]
+        flip([family[key] for key in tested], [found[key].d for key in tested], resamples)
+        judge(list(family.values()), [info(column).direction for _, column in family], exploratory)
     return entries, found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,8 @@ from llm_dit.study.store import SweepFolder
 class Arm:
     """One cell. axes: swept keys to values, numbers as numbers. rows: of the long table, one a picture.
 
-    status: complete, failed or unfinished. asked: pictures it is meant to have; None when nobody knows.
+    status: complete, failed or unfinished. asked: pictures it is meant to have; None when nobody knows. drawn_as: the
+    identity of every setting that can change a picture. model: the settings that name its weights.
     """
 
     id: str
@@ -35,6 +36,8 @@ class Arm:
     rows: list[dict[str, Any]] = field(default_factory=list)
     asked: int | None = None
     label: str = ""
+    drawn_as: str | None = None
+    model: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
@@ -76,10 +79,11 @@ def name_apart(arms: Sequence[Arm]) -> None:
             arm.id = f"{arm.sweep}/{arm.id}"
         arm.label = label_of(arm.axes) or arm.sweep or arm.id
     for name in ("sweep", "id"):
-        repeated = Counter(arm.label for arm in arms)
-        groups = {label: {getattr(a, name) for a in arms if a.label == label} for label in repeated}
+        groups: dict[str, set[str]] = {}
         for arm in arms:
-            if repeated[arm.label] > 1 and len(groups[arm.label]) > 1:
+            groups.setdefault(arm.label, set()).add(getattr(arm, name))
+        for arm in arms:
+            if len(groups[arm.label]) > 1:
                 arm.label += f" ({getattr(arm, name)})"
 
 
@@ -156,22 +160,45 @@ def _arms_of(folder: SweepFolder) -> list[Arm]:
         status = "complete" if done else "failed" if failed else "unfinished"
         axes = {key: typed(value) for key, value in (labels or {}).items()}
         error = failed.get("error") if status == "failed" else None
-        there.append(Arm(cell.id, axes, folder.path.name, cell.id, status, error, mine, done.get("pictures")))
-    asked = sweep.get("cells", [])
+        config = done.get("config") or next(cell.lines("records.jsonl"), {}).get("config") or {}
+        there.append(
+            Arm(
+                *(cell.id, axes, folder.path.name, cell.id, status, error, mine, done.get("pictures")),
+                # A cell is named by its identity, and by a hash of what else was swept: IDENTITY or IDENTITY-HASH.
+                drawn_as=cell.id.partition("-")[0],
+                model=config.get("model") or {},
+            )
+        )
+    places = [_place(arm.axes) for arm in there]
+    drawn: dict[Hashable, list[Arm]] = {}
+    for arm, place in zip(there, places, strict=True):
+        drawn.setdefault(place, []).append(arm)
     ordered: list[Arm] = []
-    for number, labels in enumerate(asked):
-        wanted = Arm("", {k: typed(v) for k, v in labels.items()})
-        found = [a for a in there if a not in ordered and a.axes.keys() == wanted.axes.keys() and _is(a, wanted.axes)]
-        if found:
-            ordered += found
-        elif not any(a.axes.keys() == wanted.axes.keys() and _is(a, wanted.axes) for a in ordered):
-            ordered.append(Arm(f"asked-{number + 1}", wanted.axes, folder.path.name, None, "unfinished"))
-    ordered += [arm for arm in there if arm not in ordered]
+    known: set[Hashable] = set()
+    for number, labels in enumerate(sweep.get("cells", [])):
+        axes = {key: typed(value) for key, value in labels.items()}
+        place = _place(axes)
+        if place not in known:
+            known.add(place)
+            asked = Arm(f"asked-{number + 1}", axes, folder.path.name, None, "unfinished")
+            ordered += drawn.get(place, [asked])
+    ordered += [arm for arm, place in zip(there, places, strict=True) if place not in known]
     # What a cell that is not finished is meant to have is what most finished ones have.
     usual = Counter(arm.asked for arm in ordered if arm.asked).most_common(1)
     for arm in ordered:
         arm.asked = arm.asked or (usual[0][0] if usual else None)
     return ordered
+
+
+def _place(axes: dict[str, Any]) -> Hashable:
+    """Axes as a key of a dict: equal for those that `same` finds to be one."""
+
+    def hashable(value: Any) -> Hashable:
+        if isinstance(value, dict):
+            return frozenset((k, hashable(v)) for k, v in value.items())
+        return tuple(hashable(v) for v in value) if isinstance(value, list) else value
+
+    return frozenset((key, hashable(_read(value))) for key, value in axes.items())
 
 
 def _read(value: Any) -> Any:

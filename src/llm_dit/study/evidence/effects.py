@@ -71,9 +71,9 @@ def main_effects(
     values, means = factorial(arms), whole_prompts(scores)
     if values is None or means.shape[1] == 0:
         return []
-    found = []
+    found, where = [], places(arms, values)
     for axis, options in with_reference_first(values, baseline).items():
-        by_value = {v: mean_where(arms, means, {axis: v}) for v in options}
+        by_value = {v: means[where[axis, v]].mean(axis=0) for v in options}
         for value in options:
             d = by_value[value] - by_value[options[0]]
             ci = [None, None] if value == options[0] else list(mean_interval(d, resamples))
@@ -107,12 +107,12 @@ def interactions(
     values, means = factorial(arms), whole_prompts(scores)
     if values is None or means.shape[1] == 0:
         return []
-    found = []
+    found, where = [], places(arms, values)
     for (a, of_a), (b, of_b) in itertools.combinations(with_reference_first(values, baseline).items(), 2):
         for x, y in itertools.product(of_a[1:], of_b[1:]):
             there, here = (
-                mean_where(arms, means, {a: x, b: other}) - mean_where(arms, means, {a: of_a[0], b: other})
-                for other in (y, of_b[0])
+                means[where[a, x] & at].mean(axis=0) - means[where[a, of_a[0]] & at].mean(axis=0)
+                for at in (where[b, y], where[b, of_b[0]])
             )
             d = there - here
             entry = {"axes": [a, b], "values": [x, y], "references": [of_a[0], of_b[0]], "metric": metric}
@@ -141,19 +141,24 @@ def with_reference_first(values: dict[str, list[Any]], baseline: dict[str, Any])
     return {axis: first(axis, options) for axis, options in values.items()}
 
 
-def mean_where(arms: Sequence[Arm], means: np.ndarray, wanted: dict[str, Any]) -> np.ndarray:
-    """Mean over the arms that have these values, by prompt."""
-    return means[[i for i, arm in enumerate(arms) if all(arm.axes[a] == v for a, v in wanted.items())]].mean(axis=0)
+def places(arms: Sequence[Arm], values: dict[str, list[Any]]) -> dict[tuple[str, Any], np.ndarray]:
+    """Which arms have each value of each axis, (arms,)."""
+    return {(axis, v): np.array([arm.axes[axis] == v for arm in arms]) for axis, of in values.items() for v in of}
 
 
 def pareto(quality: Sequence[float], cost: Sequence[float], direction: str) -> list[bool]:
     """Whether no other arm is at least as good and as cheap, and better in one. NaN, or direction none: False."""
+    front = [False] * len(quality)
     if direction == "none":
-        return [False] * len(quality)
+        return front
     sign = -1 if direction == "lower" else 1
-    points = [(sign * q, -c) for q, c in zip(quality, cost, strict=True)]
-
-    def beaten(p: tuple[float, float]) -> bool:
-        return any(o[0] >= p[0] and o[1] >= p[1] and o != p for o in points)
-
-    return [bool(np.isfinite(p).all()) and not beaten(p) for p in points]
+    known = [i for i, point in enumerate(zip(quality, cost, strict=True)) if np.isfinite(point).all()]
+    best = -np.inf
+    for _, mine in itertools.groupby(sorted(known, key=lambda i: cost[i]), key=lambda i: cost[i]):
+        values = {i: sign * quality[i] for i in mine}
+        top = max(values.values())
+        if top > best:
+            best = top
+            for i, value in values.items():
+                front[i] = value == top
+    return front

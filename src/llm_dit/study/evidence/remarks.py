@@ -12,9 +12,14 @@ from llm_dit.study.evidence.effects import factorial
 from llm_dit.study.evidence.statistics import MIN_PROMPTS
 from llm_dit.study.evidence.versus import Pairs
 
+WEIGHTS = ("path", "revision", "transformer_file", "text_encoder")  # of config.model, what says which weights are meant
+NAMED = 4  # arms of one kind of weights that are named
 
-def warnings_of(arms: Sequence[Arm], base: Arm | None, analysis: dict[str, Any]) -> list[str]:
-    """What a reader has to know before any number, in one line each."""
+
+def warnings_of(
+    arms: Sequence[Arm], base: Arm | None, analysis: dict[str, Any], searches: Sequence[str] = ()
+) -> list[str]:
+    """What a reader has to know before any number, in one line each. searches: sweeps whose arms a search chose."""
     told, prompts, metrics = [], analysis["prompts"], analysis["metrics"]
     for arm in arms:
         if arm.status == "failed":
@@ -46,6 +51,12 @@ def warnings_of(arms: Sequence[Arm], base: Arm | None, analysis: dict[str, Any])
             told.append(
                 f"{metric['name']}: {many(metric['truncated'], 'picture')} scored with a prompt cut to what it reads"
             )
+    told += [
+        f"the arms of {name} were chosen by the score they are compared on: the best of many is partly lucky; draw the "
+        "winner again on fresh prompts"
+        for name in searches
+    ]
+    told += mixed_weights(arms)
     for name in dict.fromkeys(arm.sweep for arm in arms):
         mine = [arm for arm in arms if arm.sweep == name]
         empty = sum(not arm.rows for arm in mine)
@@ -66,6 +77,36 @@ def warnings_of(arms: Sequence[Arm], base: Arm | None, analysis: dict[str, Any])
     if len(texts) > len(prompts):
         told.append("prompts of one id have different texts in different arms; they are paired by id")
     return told
+
+
+def mixed_weights(arms: Sequence[Arm]) -> list[str]:
+    """One line for each part of a model, asked for in the same way by several arms, whose weights were not the same."""
+    drawn = [arm for arm in arms if arm.rows]
+    columns = dict.fromkeys(key for arm in drawn for key in arm.rows[0] if key.endswith("_fingerprint"))
+    told = []
+    for column in columns:
+        models: dict[tuple[Any, ...], dict[str, dict[str, None]]] = {}
+        for arm in drawn:
+            asked = tuple(arm.model.get(key) for key in WEIGHTS)
+            for row in arm.rows:
+                if row.get(column):
+                    known = models.setdefault((row.get("model"), *asked), {})
+                    known.setdefault(row[column], {})[arm.label] = None
+        for (name, *_), known in models.items():
+            if len(known) > 1:
+                groups = " | ".join(named(list(labels)) for labels in known.values())
+                part = column.removesuffix("_fingerprint").replace("_", " ")
+                told.append(
+                    f"arms were drawn with different weights of {name} ({part}): {groups}; a difference between these "
+                    "groups may be of the weights"
+                )
+    return told
+
+
+def named(labels: Sequence[str]) -> str:
+    """'a, b, c, d and 3 more'."""
+    rest = len(labels) - NAMED
+    return ", ".join(labels[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def note_of(pairs: Pairs, arm: Arm, base: Arm) -> str | None:

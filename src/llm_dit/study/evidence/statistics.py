@@ -8,6 +8,7 @@ in docs/statistics.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -20,6 +21,8 @@ MIN_PROMPTS = 20  # below, no p-value is given
 MDE_FACTOR = 2.8  # z(1 - ALPHA / 2) + z(POWER) = 1.960 + 0.842
 EXACT = 14  # up to so many prompts, all 2^n sign flips are made
 RESAMPLES = 10_000
+FLIPS = 10_000  # fewest random sign flips, however few resamples an interval is made of
+HEADROOM = 20  # how far below the strictest step of a correction the smallest p that flips can give has to be
 _ROWS = 2_000  # resamples turned from bytes to numbers at a time
 _CELLS = 4_000_000  # largest array of resampled means held at a time
 
@@ -57,11 +60,19 @@ def unpaired_interval(a: np.ndarray, b: np.ndarray, resamples: int = RESAMPLES) 
     return float(low), float(high)
 
 
-def sign_flip_p(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+def enough_flips(tests: int, asked: int = FLIPS) -> int:
+    """Random sign flips for a family of so many tests: p is at least 1 / (1 + flips), which a correction must not hide.
+
+    asked: as many at least.
+    """
+    return max(asked, FLIPS, math.ceil(HEADROOM * tests / ALPHA))
+
+
+def sign_flip_p(values: np.ndarray, flips: int = FLIPS) -> np.ndarray:
     """Two-sided p of "the differences are symmetric about 0", by flipping their signs: () for (n,), (k,) for (n, k).
 
-    The statistic is |mean|. All 2^n flips up to n = EXACT, where p is exact; else `resamples` random ones and
-    p = (1 + hits) / (1 + resamples), which is never 0 and never too small (Phipson and Smyth 2010). NaN without values.
+    The statistic is |mean|. All 2^n flips up to n = EXACT, where p is exact; else `flips` random ones and
+    p = (1 + hits) / (1 + flips), which is never 0 and never too small (Phipson and Smyth 2010). NaN without values.
     """
     columns = _columns(values)
     n, k = columns.shape
@@ -73,7 +84,7 @@ def sign_flip_p(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     hits = np.zeros(k)
     step = max(1, _CELLS // _ROWS)
     total = 0
-    for signs in _signs(n, resamples):
+    for signs in _signs(n, flips):
         total += len(signs)
         for i in range(0, k, step):
             part = slice(i, i + step)
@@ -110,14 +121,17 @@ def win_counts(values: np.ndarray, epsilon: float, sign: int = 1) -> tuple[int, 
 
 
 def win_rate(wins: int, ties: int, losses: int) -> tuple[float, tuple[float, float]]:
-    """(wins + ties / 2) / n and its 95 % Wilson interval; NaN for none."""
-    from statsmodels.stats.proportion import proportion_confint
+    """(wins + ties / 2) / n and its 95 % interval (Wilson 1927); NaN for none."""
+    from scipy.special import ndtri
 
     n = wins + ties + losses
     if n == 0:
         return float("nan"), (float("nan"), float("nan"))
-    low, high = proportion_confint(wins + ties / 2, n, alpha=ALPHA, method="wilson")
-    return (wins + ties / 2) / n, (float(low), float(high))
+    z = float(ndtri(1 - ALPHA / 2))
+    rate = (wins + ties / 2) / n
+    middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return rate, (max(0.0, middle - half), min(1.0, middle + half))
 
 
 def detectable(sd: float, n: int, comparisons: int = 1) -> float:
@@ -185,19 +199,18 @@ def _counts(n: int, resamples: int, stream: int) -> np.ndarray:
     return counts
 
 
-def _signs(n: int, resamples: int) -> Iterator[np.ndarray]:
-    """Sign flips in blocks of rows of -1 and 1, (rows, n), float32."""
-    flips = _flips(n, resamples)
-    for start in range(0, len(flips), _ROWS):
-        yield flips[start : start + _ROWS].astype(np.float32)
-
-
-@lru_cache(maxsize=16)
-def _flips(n: int, resamples: int) -> np.ndarray:
-    """All sign flips of up to EXACT prompts, else random ones, (flips, n), as bytes."""
-    if n <= EXACT:
-        return (2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1) - 1).astype(np.int8)
-    return 2 * np.random.default_rng([n, resamples, 2]).integers(2, size=(resamples, n), dtype=np.int8) - 1
+def _signs(n: int, flips: int) -> Iterator[np.ndarray]:
+    """All sign flips of up to EXACT prompts, else random ones, in blocks of rows of -1 and 1: (rows, n), float32."""
+    exact = n <= EXACT
+    total = 2**n if exact else flips
+    generator = np.random.default_rng([n, flips, 2])
+    for start in range(0, total, _ROWS):
+        rows = min(_ROWS, total - start)
+        if exact:
+            ones = np.arange(start, start + rows)[:, None] >> np.arange(n) & 1
+        else:
+            ones = generator.integers(2, size=(rows, n), dtype=np.int8)
+        yield 2 * ones.astype(np.float32) - 1
 
 
 def _at_quantiles(ordered: np.ndarray, quantiles: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ def compare(
     noise: float,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """The entry of a report without what needs the other arms: p_holm, p_bh, verdict.
+    """The entry of a report without what needs the other arms: p, p_holm, p_bh, verdict.
 
     ids: of all prompts. seeds: of the matrices' columns, and those that the two arms have when none is shared.
     direction: higher, lower or none (wins are then of the higher one). noise: the baseline's seed_sd.
@@ -85,7 +85,6 @@ def compare(
     rate, rate_interval = statistics.win_rate(wins, ties, losses)
     sd = statistics.spread(d)
     delta = float(d.mean()) if n else None
-    tested = n >= MIN_PROMPTS
     return {
         "n_prompts": n,
         "n_pairs": pairs.count,
@@ -100,10 +99,10 @@ def compare(
         "win_rate": rate,
         "win_ci": list(rate_interval),
         "epsilon": epsilon,
-        "p": float(statistics.sign_flip_p(d, resamples)) if tested else None,
+        "p": None,
         "p_holm": None,
         "p_bh": None,
-        "p_wilcoxon": statistics.wilcoxon_p(d) if tested else None,
+        "p_wilcoxon": statistics.wilcoxon_p(d) if n >= MIN_PROMPTS else None,
         "mde": statistics.detectable(sd, n),
         "mde_holm": None,
         **extremes(pairs, ids, seeds, sign),
@@ -137,6 +136,22 @@ def not_compared(note: str | None) -> dict[str, Any]:
     intervals = {key: list(NOTHING) for key in ("ci", "ci_unpaired", "win_ci")}
     rest = {"mde": None, "mde_holm": None, "note": note, "verdict": "not compared", "best": [], "worst": []}
     return nothing | counts | intervals | rest
+
+
+def flip(entries: Sequence[dict[str, Any]], differences: Sequence[np.ndarray], resamples: int = RESAMPLES) -> None:
+    """Give each entry of a family its p, in place, from the prompts' differences it was made from.
+
+    The family decides how many flips there are, so that a correction for all of its tests can still be passed.
+    """
+    by_length: dict[int, list[int]] = {}
+    for i, d in enumerate(differences):
+        if len(d) >= MIN_PROMPTS:
+            by_length.setdefault(len(d), []).append(i)
+    flips = statistics.enough_flips(sum(map(len, by_length.values())), resamples)
+    for mine in by_length.values():
+        ps = statistics.sign_flip_p(np.stack([differences[i] for i in mine], axis=1), flips)
+        for i, p in zip(mine, ps, strict=True):
+            entries[i]["p"] = float(p)
 
 
 def judge(entries: Sequence[dict[str, Any]], directions: Sequence[str], exploratory: bool) -> None:

@@ -8,7 +8,7 @@ function drawNoise() {
     chosen.metric ? h("span", {}, metricLead(METRIC_BY_NAME.get(chosen.metric))) : null,
   );
   if (!chosen.metric) {
-    section.append(h("p", { class: "muted" }, "No metric was scored."));
+    section.append(h("p", { class: "muted" }, "No metric was scored."), ...drawnTwice());
     return;
   }
   section.append(h("div", { class: "columns" }, noiseFloor(), varianceSplit()), effectsTable(), interactionsTable());
@@ -31,7 +31,31 @@ function noiseFloor() {
       : text
         ? ""
         : h("p", { class: "muted" }, "Not measured."),
+    ...drawnTwice(),
   );
+}
+
+/** What became of pictures that were drawn twice with the same settings and seeds; nothing where there are none. */
+function drawnTwice() {
+  return (ANALYSIS.repeats || []).map((twice) => {
+    const [first, second] = twice.arms.map((id) => nameText(ARM_BY_ID.get(id)?.label || id, 110));
+    const same = twice.equal === twice.pictures;
+    const most = twice.scores?.[chosen.metric];
+    const scores = !isNumber(most)
+      ? "."
+      : most > 0
+        ? `; the largest difference of ${chosen.metric} is ${plain(most)}.`
+        : `; no ${chosen.metric} differs.`;
+    return h(
+      "p",
+      { class: "twice" },
+      "Drawn twice: ",
+      h("b", {}, first),
+      " and ",
+      h("b", {}, second),
+      ` share settings, prompts and seeds. ${same ? `All ${count(twice.pictures, "picture")}` : `${grouped(twice.equal)} of ${count(twice.pictures, "picture")}`} are the same to the pixel${scores}`,
+    );
+  });
 }
 
 function varianceSplit() {

@@ -27,15 +27,9 @@ function drawPareto(section) {
   );
 }
 
-/** Arms that no other beats in both. On the primary metric the analysis has said which; otherwise found here. */
+/** Arms that no other beats in both, as the analysis found them: complete arms, by the prompts they share. */
 function frontier(arms, metric) {
-  const way = sense(metric);
-  if (!way) return [];
-  const value = (a) => a.metrics[metric].mean * way;
-  const beaten = (a) =>
-    arms.some((b) => b.seconds <= a.seconds && value(b) >= value(a) && (b.seconds < a.seconds || value(b) > value(a)));
-  const told = metric === PRIMARY && arms.some((a) => a.pareto);
-  return arms.filter((a) => (told ? a.pareto : !beaten(a))).sort((a, b) => a.seconds - b.seconds);
+  return arms.filter((a) => a.metrics[metric].pareto).sort((a, b) => a.seconds - b.seconds);
 }
 
 function paretoPlot(width, height, metric, arms, front) {

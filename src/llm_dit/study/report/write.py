@@ -147,6 +147,7 @@ def collect_pictures(
     base = sweeps[0].path
     names = [m["name"] for m in analysis.get("metrics", [])]
     order = {arm["id"]: i for i, arm in enumerate(analysis.get("arms", []))}
+    known = arms_by_cell(analysis)
     prompts = {p["id"]: i for i, p in enumerate(analysis.get("prompts", []))}
     pictures: list[dict[str, Any]] = []
     for sweep in sweeps:
@@ -154,7 +155,7 @@ def collect_pictures(
         for row in rows(sweep):
             drawn.setdefault(row["cell"], []).append(row)
         for cell in sweep.cells():
-            arm = arm_of(cell, sweep, analysis)
+            arm = known.get((sweep.path.name, cell.id), known.get((None, cell.id)))
             if arm is None:
                 continue
             found = [entry_of(row, arm, sweep, base, names) for row in drawn.get(cell.id, [])]
@@ -189,12 +190,14 @@ def pairs_of(analysis: dict[str, Any]) -> set[tuple[str, str, int]]:
     return found
 
 
-def arm_of(cell: CellFolder, sweep: SweepFolder, analysis: dict[str, Any]) -> str | None:
-    """The id of the cell's arm: the cell's own, or SWEEP/CELL where several sweeps stand in one report."""
+def arms_by_cell(analysis: dict[str, Any]) -> dict[tuple[str | None, str], str]:
+    """The ids of arms by sweep and cell. An arm that names no cell is its id's, CELL or SWEEP/CELL."""
+    found: dict[tuple[str | None, str], str] = {}
     for arm in analysis.get("arms", []):
-        if arm.get("sweep") in (None, sweep.path.name) and cell.id in (arm.get("cell"), arm["id"].rsplit("/", 1)[-1]):
-            return arm["id"]
-    return None
+        for cell in (arm.get("cell"), arm["id"].rsplit("/", 1)[-1]):
+            if cell:
+                found.setdefault((arm.get("sweep"), cell), arm["id"])
+    return found
 
 
 def entry_of(row: dict[str, Any], arm: str, sweep: SweepFolder, base: Path, names: Iterable[str]) -> dict[str, Any]:
