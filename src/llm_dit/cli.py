@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llm_dit.errors import LabError
@@ -58,7 +59,7 @@ def run_hydra(arguments: list[str]) -> int:
     return 0
 
 
-def job(composed) -> dict | None:
+def job(composed) -> Any:
     """One job of Hydra: a composed config to a finished task, or to a cell of a sweep and what became of it."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -122,29 +123,36 @@ def search_settings(overrides: list[str]) -> list[str]:
 
     from llm_dit.compose import HYDRA_ERRORS, explain
     from llm_dit.errors import ConfigError
+    from llm_dit.study.search import refuse_study, search_name, searched_axes
 
     quiet_optuna()
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HYDRA_ERRORS as error:
         raise explain(error) from error
+    fixed = {o.get_key_element(): o.get_value_element_as_str() for o in parsed if not o.is_sweep_override()}
     values = {o.get_key_element(): o.value() for o in parsed if not o.is_sweep_override()}
+    if values.get("sweep.file"):
+        refuse_study(str(values["sweep.file"]))
     if values.get("dry_run"):
         raise ConfigError("dry_run lists a sweep's cells; a search chooses its cells as it goes.")
     if values.get("resume") is False:
-        raise ConfigError("resume=false: give the search another sweep.name; it continues what it finds.")
-    axes = ",".join(o.get_key_element() for o in parsed if o.is_sweep_override())
-    named = [] if "sweep.name" in values else ["sweep.name=search"]
-    return [f"sweep.axes=[{axes}]", *named, "hydra.sweep.dir=${sweep.dir}/${sweep.name}"]
+        raise ConfigError(
+            "resume=false: a search keeps the pictures of its sweep.name and begins its trials anew anyway; "
+            "to draw afresh, give it another sweep.name."
+        )
+    axes = searched_axes(parsed)
+    named = [] if values.get("sweep.name") else [f"sweep.name={search_name(fixed, axes)}"]
+    return [f"sweep.axes=[{','.join(axes)}]", *named, "hydra.sweep.dir=${sweep.dir}/${sweep.name}"]
 
 
 def raised_by_hydra(error: BaseException) -> bool:
-    """Whether an exception came out of Hydra's or OmegaConf's own code rather than a task."""
+    """Whether an exception came out of Hydra's, OmegaConf's or Optuna's own code rather than a task."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
-    return module.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+    return module.split(".")[0] in ("hydra", "omegaconf", "antlr4", "optuna")
 
 
 def quiet_libraries() -> None:
@@ -156,8 +164,9 @@ def quiet_libraries() -> None:
 
 
 def quiet_optuna() -> None:
-    """The sweeper's plugin uses what Optuna has deprecated, and Optuna announces each study."""
+    """The sweeper's plugin uses what Optuna has deprecated and repeats each failure; Optuna announces each study."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="optuna|hydra_plugins.hydra_optuna_sweeper")
+    logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.CRITICAL)
     with contextlib.suppress(ImportError):
         import optuna
 

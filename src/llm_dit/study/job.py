@@ -5,29 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 import traceback
 from dataclasses import asdict
 from typing import Any
 
 from llm_dit.config import Config
-from llm_dit.errors import ConfigError, LabError
+from llm_dit.errors import LabError
 from llm_dit.paths import user_path
 from llm_dit.study.cell import LEFT, Outcome, axis_labels, label_of, one_line, open_cell, run_cell
 from llm_dit.study.devices import use_own_card
 from llm_dit.study.score import score_cell
-from llm_dit.study.search import cell_metric, describe_search, is_search
-from llm_dit.study.store import REFUSED, CellFolder, SweepFolder, sweep_of
+from llm_dit.study.search import Stop, is_search, stop_search, trial_value
+from llm_dit.study.store import REFUSED, CellFolder, SweepFolder
 from llm_dit.study.track import CellTracking, process_tracker
 
 
-def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float:
+def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float | Stop:
     """Run a cell under Hydra. Returns its Outcome as plain values, which every launcher can carry between processes.
 
-    A sweeper that searches (hydra/sweeper=optuna) gets the cell's sweep.metric instead, and an error for a failed cell.
+    A sweeper that searches (hydra/sweeper=optuna) gets the cell's sweep.metric instead, and a Stop for a failed cell.
     """
     searching = is_search(hydra_config.sweeper)
-    if searching:
-        describe_search(sweep_of(config), config)
     choices = {group: str(option) for group, option in hydra_config.runtime.choices.items()}
     labels = axis_labels(config, choices)
     folder = None
@@ -41,15 +40,16 @@ def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float:
         tracking = CellTracking(tracker, sweep.name, folder, config, labels)
         use_own_card()
         outcome = run_cell(config, folder, labels, tracking.picture)
+        while searching and outcome.status == LEFT:  # another trial with these settings: its value is this one's too
+            time.sleep(1)
+            outcome = run_cell(config, folder, labels, tracking.picture)
         if outcome.status != LEFT:
             outcome.unscored = score_or_say_why_not(config, folder)
             tracking.finish(outcome.status)
     report_cell(int(hydra_config.job.num), outcome)
     if not searching:
         return asdict(outcome)
-    if folder is None or outcome.status != "complete" or outcome.unscored:
-        raise ConfigError(f"the search stops: {outcome.error or outcome.unscored or outcome.status}")
-    return cell_metric(folder, config.sweep.metric)
+    return trial_value(config, folder, outcome, hydra_config.sweeper)
 
 
 def score_or_say_why_not(config: Config, folder: CellFolder) -> str:
@@ -64,7 +64,7 @@ def score_or_say_why_not(config: Config, folder: CellFolder) -> str:
     return problems[0] if problems else ""
 
 
-def refused_job(error: LabError, hydra_config: Any, composed: Any) -> dict[str, Any]:
+def refused_job(error: LabError, hydra_config: Any, composed: Any) -> dict[str, Any] | Stop:
     """The outcome of a cell whose settings cannot be checked into a config; it has a folder for its failure alone."""
     said = dict(o.split("=", 1) for o in hydra_config.overrides.task if "=" in o)
     labels = {axis: said[axis] for axis in composed.sweep.axes if axis in said}
@@ -74,7 +74,7 @@ def refused_job(error: LabError, hydra_config: Any, composed: Any) -> dict[str, 
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.write("failed.json", {"error": str(error), "traceback": traceback.format_exc(), "labels": labels})
     report_cell(int(hydra_config.job.num), outcome)
-    return asdict(outcome)
+    return stop_search(error, hydra_config.sweeper) if is_search(hydra_config.sweeper) else asdict(outcome)
 
 
 def report_cell(number: int, outcome: Outcome) -> None:
