@@ -222,7 +222,7 @@ def test_summary_says_what_was_found(show):
     assert "Smallest detectable difference: 0.021" in text(page, "#findings")
     assert "encoder_layer.index=-12" in text(page, ".group")
     assert "\u22120.200 [\u22120.220, \u22120.180]" in text(page, "#findings")
-    assert "Noise floor" in text(page, "#findings")
+    assert "Other seeds: the baseline against itself" in text(page, "#findings")
 
 
 def test_every_part_is_drawn(show):

@@ -47,7 +47,7 @@ def row_of(cell: CellFolder, record: dict[str, Any]) -> dict[str, Any]:
         "seconds": round(sum(s for stage, s in r["seconds"].items() if stage != "load"), 4),
         **{f"seconds_{stage}": s for stage, s in r["seconds"].items()},
         "model": r["config"]["model"]["name"],
-        "transformer_fingerprint": r["model_fingerprint"]["transformer"],
+        **{f"{part}_fingerprint": mark for part, mark in r["model_fingerprint"].items()},
         "device": r["device"],
         "dtype": r["dtype"],
         **{f"version_{name}": v for name, v in r["versions"].items()},

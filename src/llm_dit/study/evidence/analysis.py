@@ -71,6 +71,10 @@ def analyse_arms(
     search chose.
     """
     base, warnings = find_baseline(arms, baseline, next(iter(sweep.get("baselines", {}).values()), {}))
+    if baseline is not None and base:
+        own, _ = find_baseline(arms, None, next(iter(sweep.get("baselines", {}).values()), {}))
+        if own is not base:
+            warnings = [*warnings, f"compared with {base.label}, chosen after the run; the sweep's own is {own.label}"]
     columns = metric_columns(arms)
     chosen, told = choose_primary(columns, primary, sweep.get("primary"))
     warnings += told
@@ -84,7 +88,9 @@ def analyse_arms(
         "status": "running" if not arms or any(arm.status == "unfinished" for arm in arms) else "complete",
         "primary": chosen,
         "axes": sweep.get("axes") or list(dict.fromkeys(axis for arm in arms for axis in arm.axes)),
+        "primary_named": bool(chosen) and chosen == sweep.get("primary"),
         "baseline": base.id if base else None,
+        "baseline_asked": baseline,
         "prompts": table.described(),
         "metrics": [describe_metric(arms, column, column == chosen) for column in columns],
         "arms": [

@@ -302,7 +302,7 @@ function armLegend() {
   if (ARMS.every((a) => a.status === "complete")) notes.push("All arms are complete.");
   if (chosen.metric) notes.push("Dots are means, lines 95\u202f% intervals over prompts.");
   if (ANALYSIS.aa?.[chosen.metric]?.ci)
-    notes.push("The grey band is the noise floor: how far the baseline is from itself with other seeds.");
+    notes.push("The grey band is how far the baseline is from itself with other seeds; arms that share its seeds are compared more finely.");
   if (ARMS.some((a) => a.pareto) && PRIMARY) notes.push("\u2020 No arm is both faster and better.");
   if (chosen.metric && chosen.metric !== PRIMARY)
     notes.push("This metric is exploratory: a reason to look, not a finding.");

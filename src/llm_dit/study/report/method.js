@@ -65,14 +65,22 @@ function drawMethod() {
     h(
       "p",
       {},
-      "Arms are compared with the baseline on the same prompts and seeds. Pictures of one prompt are averaged first; prompts are what is resampled for intervals and flipped for p. The primary metric was named beforehand and its p are corrected by Holm over the arms; all other metrics are exploratory and corrected by Benjamini and Hochberg. Under 20 prompts no p is given.",
+      "Arms are compared with the baseline on the same prompts and seeds. Pictures of one prompt are averaged first; prompts are what is resampled for intervals and flipped for p. " +
+        (ANALYSIS.primary_named
+          ? "The primary metric was named before the run"
+          : "The primary metric was not named before the run, so its verdicts are weaker than they look") +
+        "; its p are corrected by Holm over the arms. All other metrics are exploratory and corrected by Benjamini and Hochberg. Under 20 prompts no p is given.",
     ),
     h("dl", { class: "method-facts" }, methodFacts()),
     h(
       "p",
       {},
       "Make this page again from the records: ",
-      h("code", {}, `uv run experiments/run.py task=report sweep.name=${FACTS.sweeps?.[0]?.name || ANALYSIS.name}`),
+      h(
+        "code",
+        {},
+        `uv run experiments/run.py task=report sweep.name=${FACTS.sweeps?.[0]?.name || ANALYSIS.name}${ANALYSIS.baseline_asked ? ` "report.baseline='${ANALYSIS.baseline_asked}'"` : ""}`,
+      ),
     ),
     h(
       "p",

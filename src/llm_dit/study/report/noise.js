@@ -19,7 +19,7 @@ function noiseFloor() {
   const aa = ANALYSIS.aa?.[chosen.metric];
   const note = aa?.note || ANALYSIS.aa?.note;
   const text = aa?.ci
-    ? `The baseline against itself with other seeds: ${signed(aa.delta, d)} ${interval(aa.ci, d, true)} over ${count(aa.n_prompts, "prompt")}. A difference inside this interval means nothing.${isNumber(aa.epsilon) ? ` A prompt counts as tied within \u00b1${fixed(aa.epsilon, d + 1)}.` : ""}`
+    ? `The baseline against itself with other seeds: ${signed(aa.delta, d)} ${interval(aa.ci, d, true)} over ${count(aa.n_prompts, "prompt")}. This is how far apart different seeds fall; arms share their seeds with the baseline, so a smaller difference can be real, and the verdict says whether it is.${isNumber(aa.epsilon) ? ` A prompt counts as tied within \u00b1${fixed(aa.epsilon, d + 1)}.` : ""}`
     : "";
   return h(
     "div",

@@ -2,7 +2,9 @@
 
 function drawSummary() {
   const drawn = PICTURES.filter((p) => !p.missing).length;
-  const status = { complete: "complete", running: "still running" }[ANALYSIS.status] || ANALYSIS.status;
+  const failed = ARMS.filter((arm) => arm.status === "failed").length;
+  const told = { complete: failed ? "ended" : "complete", running: "still running" }[ANALYSIS.status] || ANALYSIS.status;
+  const status = failed ? `${told}, ${count(failed, "arm")} failed` : told;
   const parts = [
     SWEEPS.length > 1 ? `${SWEEPS.length} sweeps: ${listed(SWEEPS)}` : ANALYSIS.name,
     `${count(ARMS.length, "arm")} \u00d7 ${count(PROMPTS.length, "prompt")} \u00d7 ${count(SEEDS.length, "seed")}`,
@@ -106,7 +108,7 @@ function findings() {
       base
         ? `, whose mean is ${fixed(base.mean, d)} ${interval(base.ci, d)} over ${count(base.n_prompts, "prompt")}`
         : "",
-      ". Brackets are 95\u202f% intervals over prompts, each arm by itself; the verdicts allow for the number of arms.",
+      `. Brackets are 95\u202f% intervals over prompts${others.length > 1 ? ", each arm by itself; the verdicts allow for the number of arms" : ""}.`,
     ),
     ["better", "worse", "differs", "no difference seen", "too few prompts", "not compared"]
       .filter((name) => n(name))
@@ -145,6 +147,9 @@ function group(name, arms, d) {
           "p",
           { class: "muted" },
           `Smallest detectable difference: ${range}. A smaller one may be there and would be missed.`,
+          arms.some((a) => outside(of(a).ci))
+            ? ` Where an interval leaves 0 out all the same, the test does not agree: a few prompts carry the difference${ARMS.length > 2 ? ", or it is no more than one of so many arms shows by chance" : ""}. Look at the arm's best and worst prompts.`
+            : "",
         )
       : "";
   const more = rest.length
@@ -158,16 +163,21 @@ function group(name, arms, d) {
   );
 }
 
+/** Whether an interval leaves 0 out. */
+function outside(ci) {
+  return Array.isArray(ci) && isNumber(ci[0]) && isNumber(ci[1]) && ci[0] * ci[1] > 0;
+}
+
 function noiseSentence(d) {
   const aa = ANALYSIS.aa?.[PRIMARY] || ANALYSIS.aa;
   if (aa?.ci) {
     return h(
       "p",
       { class: "measured" },
-      `Noise floor: the baseline against itself with other seeds differs by ${signed(aa.delta, d)} ${interval(aa.ci, d, true)}.`,
+      `Other seeds: the baseline against itself differs by ${signed(aa.delta, d)} ${interval(aa.ci, d, true)}. Arms share their seeds with it, so smaller differences can be real.`,
     );
   }
-  return typeof aa?.note === "string" ? h("p", { class: "measured" }, `Noise floor: ${sentence(aa.note)}`) : "";
+  return typeof aa?.note === "string" ? h("p", { class: "measured" }, `Other seeds: ${sentence(aa.note)}`) : "";
 }
 
 /** What was varied, and what all arms share. */
