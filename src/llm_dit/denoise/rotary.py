@@ -119,8 +119,10 @@ def rotary_frequencies(positions: torch.Tensor, axes: Sequence[Axis]) -> torch.T
     parts = []
     for number, axis in enumerate(axes):
         rates = torch.tensor(axis.rates, dtype=torch.float64)
-        angles = torch.outer(positions[:, number].to(torch.float64), rates).float()
-        parts.append(torch.polar(torch.full_like(angles, axis.length), angles))
+        # A picture has few rows and columns, so each is computed once.
+        values, place = torch.unique(positions[:, number], return_inverse=True)
+        angles = torch.outer(values.to(torch.float64), rates).float()
+        parts.append(torch.polar(torch.full_like(angles, axis.length), angles)[place])
     return torch.cat(parts, dim=-1)
 
 
