@@ -571,7 +571,11 @@ class ReportConfig:
         image=False,
     )
     sweeps: list[str] = param([], "Further sweeps, by name, whose arms stand in the same report.", image=False)
-    resamples: int = param(10_000, "Resamples of intervals; sign flips are never fewer than 10,000.", image=False, ge=100, le=1_000_000)
+    resamples: int = param(
+        10_000,
+        "Resamples of intervals; sign flips are never fewer than 10,000.",
+        image=False, ge=100, le=1_000_000,
+    )  # fmt: skip
     thumbnail_size: int = param(
         256, "Longest side of the pictures inside the page, in pixels.", image=False, ge=32, le=2048
     )
