@@ -117,6 +117,7 @@ def describe_sweep(plan: Plan, arguments: list[str], before: dict[str, Any]) -> 
         "primary": before.get("primary") if before else primary(plan.first.metrics),
         # In the order asked for; cells of an earlier command with other values come last.
         "cells": [*cells, *earlier],
+        **({"search": True} if before.get("search") else {}),
         "runs": [*before.get("runs", []), {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "arguments": arguments}],
     }
 

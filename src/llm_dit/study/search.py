@@ -154,6 +154,7 @@ def prepare_search(config: DictConfig) -> SweepFolder:
     check_metrics(plan)
     check_writable(folder.path)
     folder.clear_leftovers()
+    folder.forget_refused()
     describe_search(plan, config.hydra.overrides)
     return folder
 
