@@ -147,9 +147,15 @@ OPTIONS = sorted(
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option):
-    config = compose([option])
+    # nano's chat format has no think block, and says so.
+    config = compose([option, *(["model=z_image"] if option == "prompt=think" else [])])
     if option.startswith("model="):
         assert config.model.name == option.removeprefix("model=")
+
+
+def test_a_think_block_that_the_models_format_lacks_is_told_before_anything_is_loaded():
+    with pytest.raises(ConfigError, match="a think block needs model.chat_format=qwen3; this model uses chatml"):
+        compose(["prompt=think", "model=nano"])
 
 
 def test_an_option_given_beats_the_models_own_setting():

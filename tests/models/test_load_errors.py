@@ -286,7 +286,7 @@ def test_attention_backend_whose_package_is_absent(tiny_folder, cpu, capfd, back
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"use_dynamic_shifting": true}', "set sampler.shift to a number"),
+        ('{"use_dynamic_shifting": true}', "set sampler.shift_mode=resolution, or sampler.shift"),
         ('{"shift": "three"}', "shift"),
         ('{"shift": 0}', "shift"),
         ("{", "not valid JSON"),
