@@ -96,16 +96,13 @@ def score_task(config: Config) -> None:
     """Score the pictures of a sweep that have no score by the chosen metrics yet, then its table, grids and report."""
     from tqdm import tqdm
 
-    from llm_dit.metrics.registry import METRICS, make_metrics, primary
+    from llm_dit.metrics.registry import METRICS, ready_metrics
     from llm_dit.study.finish import existing_sweep, finish_sweep
     from llm_dit.study.score import score_cell
 
-    folder, metrics = existing_sweep(config), make_metrics(config)
-    primary(config.metrics)  # an unknown name is told before minutes of scoring
+    folder, metrics = existing_sweep(config), ready_metrics(config)
     if not metrics:
         raise ConfigError(f"task=score needs metrics=NAME or metrics=[NAME,NAME]. Valid: {', '.join(METRICS)}.")
-    for metric in metrics:  # weights that are missing are told before any other metric begins
-        _ = metric.identity
     cells = folder.cells()
     total = len(metrics) * sum(len(cell.records()) for cell in cells)
     with tqdm(total=total, unit="score", disable=None, leave=False) as bar:

@@ -43,10 +43,15 @@ METRICS: dict[str, Entry] = {
 }
 
 
-def info(column: str) -> Entry | None:
-    """The metric that a column of scores belongs to: its own name, or NAME_part."""
+def metric_of(column: str) -> str | None:
+    """The metric that a column of scores belongs to, by name: its own, or that of NAME_part; None for other columns."""
     found = [name for name in METRICS if column == name or column.startswith(f"{name}_")]
-    return METRICS[max(found, key=len)] if found else None
+    return max(found, key=len, default=None)
+
+
+def info(column: str) -> Entry | None:
+    """The entry of the metric that a column of scores belongs to."""
+    return METRICS.get(metric_of(column) or "")
 
 
 def chosen(config: MetricsConfig) -> list[str]:
@@ -70,6 +75,18 @@ def make_metrics(config: Config) -> list[Metric]:
     device = choose_placement(config.hardware.device, config.hardware.dtype).device
     return [_make(name, _Settings(getattr(config.metrics, name)), str(device), config.metrics.batch_size)
             for name in chosen(config.metrics)]  # fmt: skip
+
+
+def ready_metrics(config: Config) -> list[Metric]:
+    """make_metrics, once all of their weights are found: before hours of drawing, or of another metric's work.
+
+    Raises LabError for weights that are not there and for an unknown primary metric.
+    """
+    primary(config.metrics)
+    metrics = make_metrics(config)
+    for metric in metrics:
+        _ = metric.identity
+    return metrics
 
 
 class _Settings:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from llm_dit.errors import ModelError
 from llm_dit.models.folder import HUB_ID
 from llm_dit.models.weights import check_weights, one_line, safetensors_shapes
+from llm_dit.paths import user_path
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ def download(key: str, value: str, repo: str, names: Sequence[str]) -> Path:
 def _local(value: str) -> Path | None:
     """The path that a setting may mean, None for an empty one."""
     name = value.removeprefix("local-dir:").strip()
-    return Path(os.path.expanduser(name)) if name else None
+    return user_path(name) if name else None
 
 
 def _is_file(path: Path | None) -> bool:

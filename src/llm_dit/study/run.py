@@ -19,6 +19,7 @@ from llm_dit.study.finish import finish_sweep
 from llm_dit.study.plan import Plan, PlannedCell, plan_sweep
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.track import track_summary
+from llm_dit.trackers.base import one_line
 
 Launch = Callable[[list[list[str]]], Sequence[Any]]
 
@@ -34,6 +35,7 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
 
     Raises ConfigError for a study or an axis that is wrong before anything is written, CellsFailedError at the end.
     """
+    from llm_dit.metrics.registry import ready_metrics
     from llm_dit.study.progress import SweepProgress
 
     plan = plan_sweep(parser, arguments, master)
@@ -44,7 +46,7 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
         print_plan(plan)
         return []
     check_writable(folder.path)
-    check_metrics(plan)
+    ready_metrics(config)
     folder.clear_leftovers()
     folder.forget_refused()
     folder.write(describe_sweep(plan, arguments, folder.read()))
@@ -85,18 +87,8 @@ def outcome_on_disk(plan: Plan, cell: PlannedCell, error: Exception) -> Outcome:
     if status == "complete":
         return Outcome(cell.id, "complete", kept=len(folder.records()), labels=cell.labels)
     said = (folder.read("failed.json") or {}).get("error") if folder else None
-    first = (str(error).strip().splitlines() or [""])[0][:200]
-    told = said or f"its process ended before it did ({type(error).__name__}: {first}); the same command continues"
+    told = said or f"its process ended before it did ({one_line(error)}); the same command continues"
     return Outcome(cell.id or "", "failed", error=told, labels=cell.labels)
-
-
-def check_metrics(plan: Plan) -> None:
-    """Find the weights of the metrics that the sweep asks for, before hours of drawing. Raises LabError."""
-    from llm_dit.metrics.registry import make_metrics, primary
-
-    primary(plan.first.metrics)
-    for metric in make_metrics(plan.first):
-        _ = metric.identity
 
 
 def describe_sweep(plan: Plan, arguments: list[str], before: dict[str, Any]) -> dict[str, Any]:

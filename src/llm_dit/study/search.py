@@ -133,10 +133,10 @@ def prepare_search(config: DictConfig) -> SweepFolder:
 
     Raises LabError for a value, a metric or weights that the first trials would fail for.
     """
+    from llm_dit.metrics.registry import ready_metrics
     from llm_dit.picture import check_writable
     from llm_dit.study.definition import Study
     from llm_dit.study.plan import Plan, PlannedCell
-    from llm_dit.study.run import check_metrics
 
     shared = shared_config(config)
     sweeper = config.hydra.sweeper
@@ -151,7 +151,7 @@ def prepare_search(config: DictConfig) -> SweepFolder:
         prompts_of(shared)
     folder = sweep_of(shared)
     plan = Plan(folder, Study(""), axes, [PlannedCell([], {}, shared, None)])
-    check_metrics(plan)
+    ready_metrics(shared)
     check_writable(folder.path)
     folder.clear_leftovers()
     folder.forget_refused()
@@ -176,10 +176,10 @@ def check_direction(direction: Any) -> None:
 
 def check_metric(config: Config) -> None:
     """Raise ConfigError for a sweep.metric that no picture will have."""
-    from llm_dit.metrics.registry import METRICS, chosen, info
+    from llm_dit.metrics.registry import chosen, metric_of
 
     metric, scored = config.sweep.metric, chosen(config.metrics)
-    name = next((n for n, entry in METRICS.items() if entry is info(metric)), None)
+    name = metric_of(metric)
     if metric in NUMBERS or name in scored:
         return
     if name:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from llm_dit.errors import ConfigError, nearest
-from llm_dit.metrics.registry import METRICS, info
+from llm_dit.metrics.registry import METRICS, info, metric_of
 from llm_dit.study.evidence import effects, statistics, variance
 from llm_dit.study.evidence.arms import Arm, find_baseline, is_number, read_arms
 from llm_dit.study.evidence.remarks import many, note_of, warnings_of, why_not
@@ -175,11 +175,6 @@ def metric_columns(arms: Sequence[Arm]) -> list[str]:
     scored = [name for name in names if any(is_number(row.get(name)) for row in rows)]
     order = list(METRICS)
     return sorted(scored, key=lambda name: (order.index(metric_of(name)), name != metric_of(name)))
-
-
-def metric_of(column: str) -> str:
-    """The metric that a column of scores belongs to, by name: its own, or that of NAME_part."""
-    return max((name for name in METRICS if column == name or column.startswith(f"{name}_")), key=len)
 
 
 def choose_primary(columns: list[str], asked: str | None, named: str | None) -> tuple[str | None, list[str]]:
