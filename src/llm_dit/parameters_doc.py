@@ -1,4 +1,4 @@
-"""docs/parameters.md, written from config.py and the options in conf/:
+"""docs/parameters.md, written from llm_dit.config and the options in conf/:
 
 uv run python -m llm_dit.parameters_doc > docs/parameters.md
 """
@@ -13,7 +13,7 @@ from llm_dit.config import Config, Parameter, is_group, parameters, type_hints
 
 HEAD = """# Parameters
 
-Every setting there is, generated from `src/llm_dit/config.py` by `uv run python -m llm_dit.parameters_doc`.
+Every setting there is, generated from `src/llm_dit/config/` by `uv run python -m llm_dit.parameters_doc`.
 Set one as `key=value`, choose a group's option as `group=option`. "Default" is the plain default; the model option
 (`conf/model/`) sets size, steps and guidance for its model, and `conf/config.yaml` chooses `tracker=wandb`. A setting
 that changes the picture is part of the picture's identity, the ten digits at the end of its file name.

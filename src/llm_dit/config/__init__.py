@@ -1,0 +1,77 @@
+"""The one declaration of every parameter: type, default, help, range or choices, and whether it changes the picture.
+
+Hydra's validation, the docs table (docs/parameters.md), a picture's identity and the error messages all
+come from these dataclasses. Values for a given model or machine live in conf/. Nothing here imports torch,
+and nothing here knows how a config was composed (compose.py does).
+"""
+
+from llm_dit.config.denoise import DypeConfig, GuidanceConfig, HighresConfig, NagConfig, SamplerConfig, SlgConfig
+from llm_dit.config.metrics import (
+    AestheticMetric,
+    ClipMetric,
+    DiversityMetric,
+    EntropyMetric,
+    HpsMetric,
+    ImageRewardMetric,
+    MetricsConfig,
+    NanoJudgeMetric,
+    OcrMetric,
+    PickScoreMetric,
+    SharpnessMetric,
+    SiglipMetric,
+    UniformMetric,
+    VqaMetric,
+)
+from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
+from llm_dit.config.root import Config
+from llm_dit.config.rule import FLOAT16_REASON, MAX_SEED, Rule, param
+from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
+from llm_dit.config.text import EncoderLayerConfig, LongPromptConfig, PromptConfig
+from llm_dit.config.walk import Parameter, get, is_group, parameters, put, to_dict, type_hints, value_at
+
+__all__ = [
+    "FLOAT16_REASON",
+    "MAX_SEED",
+    "AestheticMetric",
+    "ClipMetric",
+    "Config",
+    "DiversityMetric",
+    "DypeConfig",
+    "EncoderLayerConfig",
+    "EntropyMetric",
+    "GuidanceConfig",
+    "HardwareConfig",
+    "HighresConfig",
+    "HpsMetric",
+    "ImageRewardMetric",
+    "LongPromptConfig",
+    "MetricsConfig",
+    "ModelConfig",
+    "NagConfig",
+    "NanoJudgeMetric",
+    "OcrMetric",
+    "OutputConfig",
+    "Parameter",
+    "PickScoreMetric",
+    "PromptConfig",
+    "PromptsConfig",
+    "ReportConfig",
+    "Rule",
+    "SamplerConfig",
+    "SharpnessMetric",
+    "SiglipMetric",
+    "SlgConfig",
+    "SweepConfig",
+    "TilingConfig",
+    "TrackerConfig",
+    "UniformMetric",
+    "VqaMetric",
+    "get",
+    "is_group",
+    "param",
+    "parameters",
+    "put",
+    "to_dict",
+    "type_hints",
+    "value_at",
+]

@@ -1,0 +1,65 @@
+"""The whole config of one run: the plain settings and the groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llm_dit.config.denoise import DypeConfig, GuidanceConfig, HighresConfig, NagConfig, SamplerConfig, SlgConfig
+from llm_dit.config.metrics import MetricsConfig
+from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
+from llm_dit.config.rule import MAX_SEED, param
+from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
+from llm_dit.config.text import EncoderLayerConfig, LongPromptConfig, PromptConfig
+
+
+@dataclass
+class Config:
+    """One picture, or a batch of seeds of it, described completely."""
+
+    task: str = param(
+        "render",
+        "render draws; preview shows the formatted prompt and its tokens; grid draws a sweep's table and grids again "
+        "from its records; score adds metrics to it; report writes its report.html; sync sends it to a tracker.",
+        image=False,
+        choices=("render", "preview", "grid", "score", "report", "sync"),
+    )
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    prompt_file: str | None = param(None, "UTF-8 text file with the prompt, in place of prompt.text.")
+    seed: int = param(0, "Seed of the first picture.", ge=0, le=MAX_SEED)
+    num_images: int = param(1, "How many pictures: seed, seed + 1, and so on.", image=False, ge=1, le=100_000)
+    seeds: list[int] = param([], "Explicit seeds, in place of seed and num_images.", ge=0, le=MAX_SEED)
+    width: int | None = param(
+        None, "Pixels; null takes init_image's width, else the model's own.", ge=16, le=8192, multiple_of=16
+    )
+    height: int | None = param(
+        None, "Pixels; null takes init_image's height, else the model's own.", ge=16, le=8192, multiple_of=16
+    )
+    default_size: int = param(
+        1024, "Side of a picture when no size is asked for; set by the model.", ge=16, le=8192, multiple_of=16
+    )
+    init_image: str | None = param(None, "Picture to start from (img2img).")
+    strength: float = param(0.6, "How far init_image is noised: 1 ignores it, near 0 keeps it.", gt=0, le=1)
+    from_image: str | None = param(
+        None, "A picture made here: draw it again from its own record, with any other key=value changed.", image=False
+    )
+    resume: bool = param(
+        True, "Sweeps: continue what is there; false draws everything anew in a new folder.", image=False
+    )
+    dry_run: bool = param(False, "Only list what would be drawn, with an estimate of time and memory.", image=False)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    encoder_layer: EncoderLayerConfig = field(default_factory=EncoderLayerConfig)
+    long_prompt: LongPromptConfig = field(default_factory=LongPromptConfig)
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    slg: SlgConfig = field(default_factory=SlgConfig)
+    nag: NagConfig = field(default_factory=NagConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    dype: DypeConfig = field(default_factory=DypeConfig)
+    highres: HighresConfig = field(default_factory=HighresConfig)
+    tiling: TilingConfig = field(default_factory=TilingConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)

@@ -1,0 +1,86 @@
+"""Parameters of the way from a prompt to embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llm_dit.config.rule import param
+
+
+@dataclass
+class PromptConfig:
+    """What is said to the text encoder, as the parts of a chat."""
+
+    text: str | None = param(None, "The prompt: the user's message. A bare argument on the command line sets it.")
+    negative: str = param("", "What to steer away from; it acts only while guidance or nag is on.")
+    system: str = param("", "System message put before the prompt; empty leaves the system turn out.")
+    thinking: str = param("", "Text of the think block that opens the assistant's turn (Qwen3 format only).")
+    assistant: str = param("", "Beginning of the assistant's answer, after the think block.")
+    force_think_block: bool = param(False, "Write a think block even when prompt.thinking is empty.")
+    strip_quotes: bool = param(False, 'Delete every " from all parts: quoted words tend to be drawn as text.')
+    clean_whitespace: bool = param(False, "Strip the parts, fold runs of blanks, keep at most one empty line.")
+    template: str | None = param(
+        None, "Name of a template in templates/ (or a path to one) that fills the parts left empty here."
+    )
+
+
+@dataclass
+class EncoderLayerConfig:
+    """Which hidden states of the text encoder condition the picture."""
+
+    index: int = param(
+        -2, "Index into hidden_states: 0 the embeddings, -1 the last layer after the final norm, -2 the one before."
+    )
+    layers: list[int] = param([], "Several hidden states to combine, as [-2,-8,-16]; empty takes index alone.")
+    layer_range: list[int] = param(
+        [], "The same as a range: [first, last] or [first, last, step], both ends included; [-24,-2,2]."
+    )
+    weights: list[float] = param(
+        [], "One for each layer, in their order; divided by their sum. Empty is equal weights.", ge=-1000, le=1000
+    )
+    pre_norm: bool = param(False, "Take the last layer (-1) as it is before the encoder's final norm.")
+    norm: str = param(
+        "none",
+        "Of each layer before it is combined: rms and layernorm within a token, per_channel over fit_prompts.",
+        choices=("none", "rms", "layernorm", "per_channel"),
+    )
+    combine: str = param(
+        "mean",
+        "Several layers to one. concat puts them side by side, for a transformer (or align=ridge) of that width.",
+        choices=("mean", "weighted", "norm_mean", "slerp", "concat"),
+    )
+    align: str = param(
+        "none",
+        "Map the result to the layer the model was trained on: match moments, ridge regression, or a rotation.",
+        choices=("none", "moments", "ridge", "procrustes"),
+    )
+    ridge: float = param(0.01, "Penalty of align=ridge, as a share of the mean variance of a feature.", ge=0, le=1000)
+    fit_prompts: str = param("standard", "Set of prompts (name or .yaml) that align and per_channel are fitted on.")
+    trained_index: int | None = param(None, "The layer the model was trained on; set by the model option.")
+    tokens: str = param(
+        "all", "Which tokens condition the picture: all, or the user's without the chat template.",
+        choices=("all", "user"),
+    )  # fmt: skip
+
+
+@dataclass
+class LongPromptConfig:
+    """What happens to a prompt with more tokens than max_tokens (template included)."""
+
+    mode: str = param(
+        "truncate",
+        "truncate cuts the user's words and warns; refuse is an error; interpolate, pool, attention_pool and merge "
+        "press the user's tokens into max_tokens; segments encodes pieces of max_tokens apart, extend the text as a "
+        "whole, and both give the transformer all tokens.",
+        choices=("truncate", "refuse", "interpolate", "pool", "attention_pool", "merge", "segments", "extend"),
+    )
+    max_tokens: int = param(512, "Most text tokens, template included; Z-Image was trained with 512.", ge=16, le=32768)
+    encoder_max_tokens: int = param(
+        8192, "Most tokens that the LLM reads, template included; what is over is cut.", ge=16, le=32768
+    )
+    positions: str = param(
+        "plain",
+        "With segments and extend, positions of the text beyond max_tokens: as they come, or slowed by position "
+        "interpolation (pi) or NTK scaling until they lie within.",
+        choices=("plain", "pi", "ntk"),
+    )
