@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
 from collections.abc import Callable
 from typing import Any
+
+from pairs import print_ratio
 
 from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
 
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
-    """Print a line for each method: the best seconds of both sides and their ratio."""
+    """Print a line for each method: the seconds of both sides and their ratio."""
     import torch
     from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 
@@ -86,13 +87,7 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
         ("cfg and slg", velocity(guidance=GuidanceConfig(SCALE), slg=block), three),
         ("nag, against one forward", velocity(nag=NagConfig(SCALE)), one),
     ]:
-        best = [float("inf"), float("inf")]
-        for i in range(rounds):
-            for side in (0, 1) if i % 2 == 0 else (1, 0):
-                begin = time.process_time()
-                (ours, theirs)[side]()
-                best[side] = min(best[side], time.process_time() - begin)
-        print(f"{name}: {best[0]:.4f} s, bare {best[1]:.4f} s, ratio {best[0] / best[1]:.3f} (best of {rounds})")
+        print_ratio(name, rounds, ours, theirs)
 
 
 if __name__ == "__main__":
