@@ -51,3 +51,15 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"Did you mean '{close[0]}'?"
     return "Valid: " + ", ".join(valid) + "." if valid else ""
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """An exception's message on one line, cut at limit; its type where it has no message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def told(error: BaseException, limit: int = 500) -> str:
+    """one_line, with the error's type in front unless it is meant for people."""
+    text = one_line(error, limit)
+    return text if isinstance(error, LabError) or not str(error).strip() else f"{type(error).__name__}: {text}"

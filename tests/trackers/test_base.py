@@ -14,7 +14,6 @@ from llm_dit.trackers.base import (
     file_name,
     nested,
     numbers,
-    one_line,
     shown,
 )
 from llm_dit.trackers.load import TRACKERS, make_tracker
@@ -99,7 +98,8 @@ def test_whatever_raises_is_switched_off(tmp_path, capsys, method):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        f"warning: tracker mine is off for the rest of this run, the records are whole: RuntimeError: {method} broke\n"
+        "warning: tracker mine is off for the rest of this run, the records are whole: "
+        f"RuntimeError: {method} broke second line\n"
     )
     assert inner.closed == (0 if method == "close" else 1)
 
@@ -199,9 +199,3 @@ def test_a_path_to_type(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shown(tmp_path / "a b" / "c") == "'a b/c'"
     assert shown(tmp_path.parent) == str(tmp_path.parent)
-
-
-def test_one_line():
-    assert one_line(ValueError("a\nb")) == "ValueError: a"
-    assert one_line(ValueError()) == "ValueError"
-    assert len(one_line(ValueError("x" * 999))) < 220

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llm_dit.errors import ModelError
+from llm_dit.errors import ModelError, one_line
 from llm_dit.metrics.aesthetic import linear_head
 from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.weights import (
@@ -30,7 +30,6 @@ from llm_dit.metrics.weights import (
     quiet,
     read_tensors,
 )
-from llm_dit.models.weights import one_line
 
 if TYPE_CHECKING:
     from PIL import Image

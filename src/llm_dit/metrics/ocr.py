@@ -13,10 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import ConfigError
+from llm_dit.errors import ConfigError, one_line
 from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.weights import describe, files_hash
-from llm_dit.models.weights import one_line
 
 if TYPE_CHECKING:
     from PIL import Image

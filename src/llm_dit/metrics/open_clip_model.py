@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import ConfigError, LabError, ModelError, nearest
+from llm_dit.errors import ConfigError, LabError, ModelError, nearest, one_line
 from llm_dit.metrics.weights import (
     download,
     enough_memory,
@@ -27,7 +27,6 @@ from llm_dit.metrics.weights import (
     read_tensors,
 )
 from llm_dit.models.folder import read_json
-from llm_dit.models.weights import one_line
 
 if TYPE_CHECKING:
     from PIL import Image

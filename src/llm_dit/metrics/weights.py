@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llm_dit.errors import ModelError
+from llm_dit.errors import ModelError, one_line
 from llm_dit.models.folder import HUB_ID
-from llm_dit.models.weights import check_weights, one_line, safetensors_shapes
+from llm_dit.models.weights import check_weights, safetensors_shapes
 from llm_dit.paths import user_path
 
 T = TypeVar("T")

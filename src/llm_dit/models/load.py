@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.config import ModelConfig
-from llm_dit.errors import ModelError
+from llm_dit.errors import ModelError, one_line
 from llm_dit.models.fingerprint import fingerprint
 from llm_dit.models.folder import component_folder, language_model_folder, read_json
 from llm_dit.models.place import Placement
@@ -25,7 +25,6 @@ from llm_dit.models.weights import (
     check_weights,
     diffusers_layout,
     folder_shapes,
-    one_line,
     read_single_file,
     restore_small_gguf_weights,
     tensor_shape,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_dit.errors import ModelError
+from llm_dit.errors import ModelError, one_line
 from llm_dit.models.folder import read_json
 
 Shapes = dict[str, tuple[int, ...]]
@@ -18,12 +18,6 @@ Shapes = dict[str, tuple[int, ...]]
 # Prefixes that single files put before the transformer's names, and what else such a file may carry.
 TRANSFORMER_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 OTHER_COMPONENTS = ("vae.", "first_stage_model.", "text_encoders.", "cond_stage_model.")
-
-
-def one_line(error: BaseException, limit: int = 200) -> str:
-    """An exception's message on one line, cut at limit."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def folder_shapes(folder: Path, stem: str, *, integers: bool = False) -> Shapes:

@@ -15,7 +15,7 @@ from typing import Any
 from llm_dit.compose import seeds_of
 from llm_dit.conditioning import settle_prompt
 from llm_dit.config import Config, PromptsConfig, get, parameters, to_dict
-from llm_dit.errors import LabError, RenderError
+from llm_dit.errors import LabError, RenderError, told
 from llm_dit.picture import Picture, identity, png_bytes, write_whole
 from llm_dit.render import render
 from llm_dit.study.prompts import Prompt, load_prompts
@@ -83,11 +83,6 @@ def json_label(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def label_of(labels: dict[str, str], otherwise: str = "") -> str:
-    """A cell as people say it: 'sampler.steps=8, guidance=none'."""
-    return ", ".join(f"{key}={value}" for key, value in labels.items()) or otherwise
-
-
 def run_cell(
     config: Config,
     folder: CellFolder,
@@ -108,21 +103,16 @@ def run_cell(
             try:
                 _draw_missing(config, folder, labels, outcome, on_picture)
             except Exception as error:
-                outcome.status, outcome.error = "failed", one_line(error)
+                outcome.status, outcome.error = "failed", told(error)
                 # The disk may be what failed; then the outcome alone tells it.
                 with contextlib.suppress(LabError, OSError):
                     folder.remove("cell.json")
                     what = {"error": outcome.error, "traceback": traceback.format_exc(), "labels": labels}
                     folder.write("failed.json", what)
     except OSError as error:  # the lock itself
-        outcome.status, outcome.error = "failed", one_line(error)
+        outcome.status, outcome.error = "failed", told(error)
     outcome.seconds = round(time.time() - begin, 3)
     return outcome
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message; with its type unless it is meant for people."""
-    return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
 
 
 def _draw_missing(

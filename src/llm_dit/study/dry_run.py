@@ -12,7 +12,7 @@ from llm_dit.denoise.highres import has_two_stages
 from llm_dit.denoise.samplers import velocities
 from llm_dit.denoise.sigmas import noise_levels, steps_of
 from llm_dit.errors import RecordError
-from llm_dit.study.cell import label_of
+from llm_dit.study.axes import label_of
 from llm_dit.study.plan import Plan
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.table import row_of

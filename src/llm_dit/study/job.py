@@ -11,9 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 from llm_dit.config import Config
-from llm_dit.errors import LabError
+from llm_dit.errors import LabError, told
 from llm_dit.paths import user_path
-from llm_dit.study.cell import LEFT, Outcome, axis_labels, label_of, one_line, open_cell, run_cell
+from llm_dit.study.axes import label_of
+from llm_dit.study.cell import LEFT, Outcome, axis_labels, open_cell, run_cell
 from llm_dit.study.devices import use_own_card
 from llm_dit.study.score import score_cell
 from llm_dit.study.search import Stop, is_search, stop_search, trial_value
@@ -60,7 +61,7 @@ def score_or_say_why_not(config: Config, folder: CellFolder) -> str:
     try:
         problems = score_cell(folder, make_metrics(config)).problems
     except Exception as error:
-        return one_line(error)
+        return told(error)
     return problems[0] if problems else ""
 
 

@@ -14,7 +14,8 @@ from llm_dit.compose import check, compose, prepare_overrides, quote, seeds_of
 from llm_dit.config import Config, OutputConfig, parameters
 from llm_dit.errors import ConfigError, LabError
 from llm_dit.paths import user_path
-from llm_dit.study.cell import axis_labels, cell_id, label_of, prompts_of
+from llm_dit.study.axes import label_of, same
+from llm_dit.study.cell import axis_labels, cell_id, prompts_of
 from llm_dit.study.definition import Study, load_study
 from llm_dit.study.expand import expand, fold_seeds, grammar, sweep_name
 from llm_dit.study.store import SweepFolder
@@ -130,22 +131,12 @@ def check_baseline(study: Study, planned: list[PlannedCell]) -> None:
     """
     wanted = {key: grammar(value) for key, value in study.baseline.items()}
     own = expand(study, {}, {})
-    if wanted and not any(all(matches(cell.get(k), v) for k, v in wanted.items()) for cell in own):
+    if wanted and not any(all(k in cell and same(cell[k], v) for k, v in wanted.items()) for cell in own):
         swept = "; ".join(f"{k}: {', '.join(dict.fromkeys(c[k] for c in own if k in c))}" for k in wanted)
         raise ConfigError(f"the study's baseline {label_of(wanted)} is none of its cells. Swept are {swept}.")
-    if wanted and not any(all(matches(c.labels.get(k), v) for k, v in wanted.items()) for c in planned):
+    if wanted and not any(all(k in c.labels and same(c.labels[k], v) for k, v in wanted.items()) for c in planned):
         said = label_of(wanted)
         print(f"warning: no cell is the baseline {said}; the first cell is compared with instead", file=sys.stderr)
-
-
-def matches(label: str | None, value: str) -> bool:
-    """Whether a cell's label is a value written in Hydra's grammar: equal text, or equal numbers."""
-    if label is None:
-        return False
-    try:
-        return float(label) == float(value)
-    except ValueError:
-        return label == value.strip("'\"")
 
 
 def refuse_single_settings(keys: list[str]) -> None:

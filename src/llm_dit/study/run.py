@@ -12,14 +12,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from llm_dit.errors import LabError
+from llm_dit.errors import LabError, told
 from llm_dit.picture import check_writable
-from llm_dit.study.cell import LEFT, Outcome, label_of
+from llm_dit.study.axes import label_of
+from llm_dit.study.cell import LEFT, Outcome
 from llm_dit.study.finish import finish_sweep
 from llm_dit.study.plan import Plan, PlannedCell, plan_sweep
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.track import track_summary
-from llm_dit.trackers.base import one_line
 
 Launch = Callable[[list[list[str]]], Sequence[Any]]
 
@@ -87,8 +87,8 @@ def outcome_on_disk(plan: Plan, cell: PlannedCell, error: Exception) -> Outcome:
     if status == "complete":
         return Outcome(cell.id, "complete", kept=len(folder.records()), labels=cell.labels)
     said = (folder.read("failed.json") or {}).get("error") if folder else None
-    told = said or f"its process ended before it did ({one_line(error)}); the same command continues"
-    return Outcome(cell.id or "", "failed", error=told, labels=cell.labels)
+    reason = said or f"its process ended before it did ({told(error)}); the same command continues"
+    return Outcome(cell.id or "", "failed", error=reason, labels=cell.labels)
 
 
 def describe_sweep(plan: Plan, arguments: list[str], before: dict[str, Any]) -> dict[str, Any]:

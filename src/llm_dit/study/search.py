@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from llm_dit.config import Config, parameters
 from llm_dit.errors import ConfigError, LabError, nearest
-from llm_dit.study.cell import Outcome, label_of, prompts_of
+from llm_dit.study.axes import label_of
+from llm_dit.study.cell import Outcome, prompts_of
 from llm_dit.study.store import CellFolder, SweepFolder, sweep_of
 from llm_dit.study.table import rows_of
 

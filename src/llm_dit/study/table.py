@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from llm_dit.config import value_at
 from llm_dit.picture import write_whole
+from llm_dit.study.axes import axis_value
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
 
@@ -56,13 +56,6 @@ def row_of(cell: CellFolder, record: dict[str, Any]) -> dict[str, Any]:
     }
     # A swept key that names a column already (width, the group prompt) stands beside it as axis_KEY.
     return {f"axis_{k}" if k in row else k: axis_value(r["config"], k, v) for k, v in r["axes"].items()} | row
-
-
-def axis_value(config: dict[str, Any], key: str, label: str) -> Any:
-    """A swept key's value with its own type, so that a table sorts by it; groups and lists stay labels."""
-    value = value_at(config, key)
-    plain = isinstance(value, bool | int | float | str) and key not in ("seed", "seeds")
-    return value if plain else None if label == "null" else label
 
 
 def write_table(folder: SweepFolder) -> Path | None:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from llm_dit.config import Config, get, parameters
-from llm_dit.study.cell import label_of
+from llm_dit.study.axes import label_of
 from llm_dit.study.score import mean_scores, scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
 from llm_dit.study.table import rows_of

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from llm_dit.errors import told
+
 
 class Tracker(Protocol):
     """Calls come in the order start_cell, log_image..., finish_cell for each cell; then summary; then close."""
@@ -108,7 +110,7 @@ class GuardedTracker:
             call()
         except Exception as error:
             self.on = False
-            warn(f"tracker {self.name} is off for the rest of this run, the records are whole: {one_line(error)}")
+            warn(f"tracker {self.name} is off for the rest of this run, the records are whole: {told(error)}")
             with contextlib.suppress(Exception):
                 self._tracker.close()  # threads and files of a half-open run
 
@@ -182,12 +184,6 @@ def shown(path: Path) -> str:
     """path for a person to type: relative to where they are if it lies below, quoted for a shell if need be."""
     relative = os.path.relpath(path)
     return shlex.quote(str(path) if relative.startswith("..") else relative)
-
-
-def one_line(error: BaseException) -> str:
-    """The type and the first line of a message, at most 200 characters."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:200]}" if text else type(error).__name__
 
 
 _said: set[str] = set()

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.trackers.base import Tally, ensure_writable, nested, numbers, one_line, shown, warn
+from llm_dit.errors import told
+from llm_dit.trackers.base import Tally, ensure_writable, nested, numbers, shown, warn
 
 if TYPE_CHECKING:
     import wandb
@@ -144,7 +145,7 @@ class WandbTracker:
             if self.mode == "offline":
                 raise
             _out_of_reach, self.mode = True, "offline"
-            warn(f"W&B cannot be reached, so its runs are written offline: {one_line(error)}")
+            warn(f"W&B cannot be reached, so its runs are written offline: {told(error)}")
             # The library's helper still holds the id of the run that did not start.
             self._run = start(f"{run_id}-offline")
         if self.mode != "offline":
@@ -188,7 +189,7 @@ def choose_mode() -> str:
     try:
         found = credentials_at_hand()
     except Exception as error:  # a malformed key
-        warn(f"W&B credentials cannot be used, so its runs are written offline: {one_line(error)}")
+        warn(f"W&B credentials cannot be used, so its runs are written offline: {told(error)}")
         return "offline"
     if not found:
         if asked:

@@ -9,9 +9,10 @@ import pytest
 
 from llm_dit.errors import ConfigError
 from llm_dit.metrics.registry import METRICS
+from llm_dit.study.axes import same, typed
 from llm_dit.study.evidence import analysis
 from llm_dit.study.evidence.analysis import analyse, analyse_arms
-from llm_dit.study.evidence.arms import Arm, name_apart, same, typed
+from llm_dit.study.evidence.arms import Arm, name_apart
 from llm_dit.study.evidence.versus import flip, judge
 from llm_dit.study.score import input_hash
 from llm_dit.study.store import SweepFolder
@@ -662,7 +663,7 @@ def test_a_thousand_cells_are_read_in_the_order_asked_for(tmp_path, monkeypatch)
         written = {"a": f"{asked[i]['a']}.0", "b": asked[i]["b"].replace(" ", "")}
         folder.cell(f"c{i}").write("cell.json", {"labels": written, "pictures": 0})
     reads = []
-    monkeypatch.setattr(arms, "_read", lambda value, read=arms._read: reads.append(value) or read(value))
+    monkeypatch.setattr(arms, "read_value", lambda value, read=arms.read_value: reads.append(value) or read(value))
     found = arms.read_arms([folder])
     assert [(i, arm.cell) for i, arm in enumerate(found) if arm.cell] == [(0, "c0"), (7, "c7"), (999, "c999")]
     assert len(found) == len({arm.label for arm in found}) == 1000

@@ -16,8 +16,9 @@ import numpy as np
 
 from llm_dit.errors import ConfigError, nearest
 from llm_dit.metrics.registry import METRICS, info, metric_of
+from llm_dit.study.axes import is_number
 from llm_dit.study.evidence import effects, statistics, variance
-from llm_dit.study.evidence.arms import Arm, find_baseline, is_number, read_arms
+from llm_dit.study.evidence.arms import Arm, find_baseline, read_arms
 from llm_dit.study.evidence.remarks import many, note_of, warnings_of, why_not
 from llm_dit.study.evidence.repeats import repeats
 from llm_dit.study.evidence.statistics import RESAMPLES

@@ -6,7 +6,6 @@ asked for. analysis.py compares arms, this module finds and names them.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from llm_dit.errors import ConfigError, nearest
+from llm_dit.study.axes import is_number, label_of, read_value, same, typed
 from llm_dit.study.store import SweepFolder
 
 
@@ -60,10 +60,6 @@ class Arm:
         return float(np.mean(values)) if values else float("nan")
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def read_arms(folders: Sequence[SweepFolder]) -> list[Arm]:
     """The arms of some sweeps: cells in the order asked for, then those of earlier commands. Ids and labels differ."""
     arms = [arm for folder in folders for arm in _arms_of(folder)]
@@ -85,27 +81,6 @@ def name_apart(arms: Sequence[Arm]) -> None:
         for arm in arms:
             if len(groups[arm.label]) > 1:
                 arm.label += f" ({getattr(arm, name)})"
-
-
-def label_of(axes: dict[str, Any]) -> str:
-    """'sampler.steps=8, guidance=none'."""
-    return ", ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in axes.items())
-
-
-def typed(label: Any) -> Any:
-    """A label as a number if it is one, else as it is."""
-    if isinstance(label, str):
-        try:
-            value = json.loads(label)
-        except ValueError:
-            return label
-        return value if is_number(value) and np.isfinite(value) else label
-    return label
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two values of an axis are one: as text, as numbers, or read as JSON, with or without quotes."""
-    return str(a) == str(b) or _read(a) == _read(b)
 
 
 def find_baseline(arms: Sequence[Arm], asked: str | None, named: dict[str, Any]) -> tuple[Arm | None, list[str]]:
@@ -198,24 +173,4 @@ def _place(axes: dict[str, Any]) -> Hashable:
             return frozenset((k, hashable(v)) for k, v in value.items())
         return tuple(hashable(v) for v in value) if isinstance(value, list) else value
 
-    return frozenset((key, hashable(_read(value))) for key, value in axes.items())
-
-
-def _read(value: Any) -> Any:
-    """A value of an axis, written in JSON, YAML or Hydra's grammar, as Python has it; what is none of these as text."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        return _read(text[1:-1].replace(f"\\{text[0]}", text[0]))
-    try:
-        return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    if text.startswith("["):
-        return [_read(item) for item in text.strip("[]").split(",")]
-    return text
+    return frozenset((key, hashable(read_value(value))) for key, value in axes.items())

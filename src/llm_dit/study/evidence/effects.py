@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_dit.study.evidence.arms import Arm, same
+from llm_dit.study.axes import same
+from llm_dit.study.evidence.arms import Arm
 from llm_dit.study.evidence.statistics import RESAMPLES, mean_interval
 from llm_dit.study.evidence.variance import mean_of_seeds
 

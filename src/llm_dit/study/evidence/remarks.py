@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_dit.metrics.registry import METRICS
-from llm_dit.study.evidence.arms import Arm, is_number
+from llm_dit.study.axes import is_number
+from llm_dit.study.evidence.arms import Arm
 from llm_dit.study.evidence.effects import factorial
 from llm_dit.study.evidence.statistics import MIN_PROMPTS
 from llm_dit.study.evidence.versus import Pairs

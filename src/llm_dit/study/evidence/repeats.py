@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_dit.study.evidence.arms import Arm, is_number
+from llm_dit.study.axes import is_number
+from llm_dit.study.evidence.arms import Arm
 
 
 def repeats(arms: Sequence[Arm], columns: Sequence[str], base: Arm | None) -> list[dict[str, Any]]:
