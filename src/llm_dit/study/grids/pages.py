@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from llm_dit.study.grids.grid import Tile, choose_layout, draw_grids
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import SweepFolder
 
+PICTURE_AXES = ("prompt", "the prompt", "prompt id", "seed", "cell")  # what a picture is of, not what is swept
+SPARSE = 0.6  # share of a table's places that are taken
+
 
 def write_grids(folder: SweepFolder) -> list[Path]:
     """Draw the sweep's grids into grids/; returns their paths, none when no picture is there yet."""
@@ -17,8 +22,8 @@ def write_grids(folder: SweepFolder) -> list[Path]:
     tiles = tiles_of(folder, sweep.get("cells", []), sweep.get("primary"))
     if not tiles:
         return []
-    labels = {axis: list(dict.fromkeys(t.place[axis] for t in tiles)) for axis in tiles[0].place}
-    row_axes, column_axes = choose_layout(labels)
+    tiles = fold_sparse_axes(tiles)
+    row_axes, column_axes = choose_layout(labels_of_axes(tiles))
     grids = folder.path / "grids"
     before = set(grids.glob("grid*.png"))
     drawn = draw_grids(
@@ -33,6 +38,30 @@ def write_grids(folder: SweepFolder) -> list[Path]:
     for stale in before - set(drawn):  # a grid that has since been split, or pages that are now one
         stale.unlink(missing_ok=True)
     return drawn
+
+
+def labels_of_axes(tiles: list[Tile]) -> dict[str, list[str]]:
+    """The labels of each axis, in the order in which the tiles have them."""
+    return {axis: list(dict.fromkeys(tile.place[axis] for tile in tiles)) for axis in tiles[0].place}
+
+
+def fold_sparse_axes(tiles: list[Tile]) -> list[Tile]:
+    """Tiles whose swept axes are one, 'sampler.name / sampler.steps', where apart they would leave a table half empty.
+
+    So it is with axes that go together, as a study's zip and cells have them.
+    """
+    swept = [a for a, labels in labels_of_axes(tiles).items() if a not in PICTURE_AXES and len(labels) > 1]
+    arms = {tuple(tile.place[axis] for axis in swept) for tile in tiles}
+    places = math.prod(len(labels) for axis, labels in labels_of_axes(tiles).items() if axis in swept)
+    if len(swept) < 2 or len(arms) > SPARSE * places:
+        return tiles
+    name = " / ".join(swept)
+
+    def folded(place: dict[str, str]) -> dict[str, str]:
+        rest = {axis: label for axis, label in place.items() if axis not in swept}
+        return {name: " / ".join(place[axis] for axis in swept)} | rest
+
+    return [replace(tile, place=folded(tile.place)) for tile in tiles]
 
 
 def tiles_of(folder: SweepFolder, asked: list[dict[str, str]], primary: str | None = None) -> list[Tile]:
