@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 KILLS = 20
-CELLS, SEEDS = 6, 16
+CELLS, SEEDS = 3, 32  # few cells, because each of the runs composes them all
 
 FORKS = """
 import os, random, signal, sys, time
@@ -51,7 +51,7 @@ def sweep(folder: Path, kills: int) -> tuple[int, int]:
     """Run the sweep with that many kills before the last, unbroken run: (kills that hit, last exit code)."""
     arguments = ["-m", "x", "model=tiny", "hardware=cpu", "tracker=none", "sweep.name=s", "metrics=sharpness"]
     seeds = ",".join(map(str, range(SEEDS)))
-    arguments += ["encoder_layer.index=-1,-2,-3", "sampler.steps=12,16", f"seed={seeds}"]
+    arguments += ["encoder_layer.index=-1,-2,-3", "sampler.steps=12", f"seed={seeds}"]
     folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", FORKS, str(kills), "7", *arguments],
