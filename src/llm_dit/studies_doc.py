@@ -27,8 +27,8 @@ uv run experiments/run.py sweep=think_block
 uv run experiments/run.py sweep=z_image_turbo_think_block model.path=/models/Z-Image-Turbo dry_run=true
 ```
 
-What is given beside a study replaces its axes or pins them, so that one file holds several experiments (`model.path=` is
-left out here):
+What is given beside a study replaces its axes or pins them, so that one file holds several experiments (`model.path=`
+is left out here):
 
 ```bash
 uv run experiments/run.py sweep=z_image_turbo_shift_steps sampler.steps=9
