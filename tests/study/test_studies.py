@@ -85,6 +85,7 @@ def test_every_cell_is_valid_and_draws_something_of_its_own(name):
     if name != "seeds" and not name.endswith("_seeds"):
         assert len({cell_id(c) for c in configs}) == len(configs)
     assert study.question.endswith("?")
+    assert len(configs) > 1
     assert study.baseline or name.endswith("seeds")
     assert not study.baseline or any(study.baseline.items() <= cell.items() for cell in cells_of(study))
     assert count(study) == (len(configs), sum(len(prompts_of(c)) * len(c.seeds) for c in configs))
