@@ -15,7 +15,7 @@ def test_every_shipped_template_loads_and_says_what_it_is():
     for template in templates:
         assert template.description
         assert template.category
-        assert template.system or template.force_think_block
+        assert template.system or template.thinking or template.force_think_block
 
 
 def test_a_template_fills_the_empty_parts_and_the_caller_wins(tiny):
