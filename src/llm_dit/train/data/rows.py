@@ -78,7 +78,7 @@ def read_rows(data: DataConfig, captions: bool = True) -> Rows:
     """The rows of data.path. captions=False takes pictures without any, too. Raises DataError when none can be read."""
     if not data.path:
         raise DataError("no data to train on: add data=PATH (a .jsonl, .json, .csv, a folder of pictures, or .tar).")
-    found, root = _reader(data, captions)
+    found, root, idle = _reader(data, captions)
     rows, ignored, explicit, seen = Rows(), Counter(), set(), Counter()
     for where, values in found:
         if isinstance(values, str):
@@ -100,26 +100,26 @@ def read_rows(data: DataConfig, captions: bool = True) -> Rows:
         rows.notes.append(
             f"{data.path}: keys that mean nothing here are left alone: {', '.join(sorted(ignored)[:12])}."
         )
-    if data.images is not None and root is None:
-        rows.notes.append("data.images has no effect: the pictures are inside the .tar.")
+    if data.images is not None and idle:
+        rows.notes.append(f"data.images has no effect: {idle}")
     return rows
 
 
-def _reader(data: DataConfig, captions: bool) -> tuple[Iterator[Found], Path | None]:
-    """The raw rows of data.path, and the folder that their pictures must lie in; None for pictures inside a .tar."""
+def _reader(data: DataConfig, captions: bool) -> tuple[Iterator[Found], Path | None, str]:
+    """The raw rows of data.path, the folder that their pictures must lie in, and why data.images cannot act."""
     from llm_dit.train.data.csv_rows import csv_rows
     from llm_dit.train.data.folder_rows import folder_rows
     from llm_dit.train.data.json_rows import json_rows, jsonl_rows
+    from llm_dit.train.data.sidecar import PICTURES
     from llm_dit.train.data.tar_rows import tar_rows
 
     given = str(data.path)
     path = user_path(given)
     if os.path.isdir(path):
         shards = sorted(p for p in path.iterdir() if p.suffix == ".tar")
-        pictures = next((True for _ in folder_rows(path, captions)), False)
-        if shards and not pictures:
-            return tar_rows(shards, captions), None
-        return folder_rows(path, captions), path
+        if shards and not any(p.suffix[1:].lower() in PICTURES for p in path.iterdir()):
+            return tar_rows(shards, captions), None, "the pictures are inside the .tar."
+        return folder_rows(path, captions), path, "the pictures are those below data.path."
     if not os.path.exists(path):
         shards = sorted(Path(p) for p in glob.glob(str(path))) if glob.has_magic(given) else []
         if not shards:
@@ -128,7 +128,7 @@ def _reader(data: DataConfig, captions: bool) -> tuple[Iterator[Found], Path | N
         shards = [path]
     kinds = {p.suffix.lower() for p in shards}
     if kinds == {".tar"}:
-        return tar_rows(shards, captions), None
+        return tar_rows(shards, captions), None, "the pictures are inside the .tar."
     if len(shards) > 1:
         raise DataError(f"data.path={given}: {len(shards)} files; several files at once must all end in .tar.")
     readers = {".jsonl": jsonl_rows, ".json": json_rows, ".csv": csv_rows, ".tsv": csv_rows}
@@ -141,7 +141,7 @@ def _reader(data: DataConfig, captions: bool) -> tuple[Iterator[Found], Path | N
     root = user_path(data.images) if data.images is not None else path.parent
     if not os.path.isdir(root):
         raise DataError(f"data.images={data.images}: there is no such folder.")
-    return readers[kind](path), root
+    return readers[kind](path), root, ""
 
 
 def _beside(path: Path) -> str:
