@@ -126,6 +126,21 @@ def test_what_is_wrong_in_a_folder_is_listed_by_file(folder):
     ]
 
 
+def test_captions_are_read_below_the_folder_alone(folder):
+    (folder.parent / "secret.txt").write_text("secret")
+    (folder / "a.txt").symlink_to(folder.parent / "secret.txt")
+    os.mkfifo(folder / "sub" / "b.txt")  # reading it would wait for ever
+    (folder / "c.png").write_bytes(PNG)
+    (folder / "c.txt").write_bytes(b"x" * (4 * 2**20 + 1))
+    rows = read(folder)
+    assert not rows.rows
+    assert rows.problems == [
+        "a.png: a.txt is no file below data.path.",
+        "c.png: c.txt has more than 4,194,304 bytes.",
+        "sub/b.png: b.txt is no file below data.path.",
+    ]
+
+
 def test_pictures_without_captions_are_enough_where_none_are_asked_for(folder):
     assert said(read(folder, captions=False)) == [("a.png", ()), ("sub/b.png", ())]
     assert said(read(jsonl(folder, {"image": "a.png"}), captions=False)) == [("a.png", ())]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llm_dit.train.data.rows import Found
-from llm_dit.train.data.sidecar import OTHER_PICTURES, PICTURES, row_values
+from llm_dit.train.data.sidecar import MAX_BYTES, OTHER_PICTURES, PICTURES, row_values
 
 
 def folder_rows(root: Path, captions: bool = True) -> Iterator[Found]:
@@ -33,10 +33,26 @@ def folder_rows(root: Path, captions: bool = True) -> Iterator[Found]:
             if len(pictures) > 1:
                 yield place, f"{pictures[1]} has the same name, and both would have one caption."
                 continue
-            try:
-                contents = {kind: (here / files[kind]).read_bytes() for kind in ("txt", "json") if kind in files}
-            except OSError as error:
-                yield place, f"its caption cannot be read ({error.strerror or error})."
-                continue
-            values = row_values(contents, captions)
+            contents: dict[str, bytes] = {}
+            values = None
+            for name in (files[kind] for kind in ("txt", "json") if kind in files):
+                read = _caption(here / name, root)
+                if isinstance(read, str):
+                    values = f"{name} {read}"
+                else:
+                    contents[name.rpartition(".")[2].lower()] = read
+            values = values or row_values(contents, captions)
             yield place, values if isinstance(values, str) else {**values, "image": place}
+
+
+def _caption(path: Path, root: Path) -> bytes | str:
+    """The bytes of a caption's file, or why it is not read: captions, too, are taken from below the root alone."""
+    real, top = os.path.realpath(path), os.path.realpath(root)
+    try:
+        if not os.path.isfile(real) or os.path.commonpath([top, real]) != top:
+            return "is no file below data.path."
+        if os.path.getsize(real) > MAX_BYTES:
+            return f"has more than {MAX_BYTES:,} bytes."
+        return Path(real).read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})."

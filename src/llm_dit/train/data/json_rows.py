@@ -37,8 +37,6 @@ def jsonl_rows(path: Path) -> Iterator[Found]:
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
                 if line.strip():
                     yield f"{path.name}:{number}", json_object(line)
     except OSError as error:
@@ -48,7 +46,7 @@ def jsonl_rows(path: Path) -> Iterator[Found]:
 def json_object(line: bytes) -> dict[str, Any] | str:
     """The object that some bytes hold, or what is wrong with them."""
     try:
-        value = _DECODER.decode(line.decode("utf-8").strip())
+        value = _DECODER.decode(line.decode("utf-8-sig").strip())
     except UnicodeDecodeError as error:
         return f"not UTF-8 text (byte {error.start})."
     except RepeatedKeyError as error:

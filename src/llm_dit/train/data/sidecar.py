@@ -9,6 +9,7 @@ from llm_dit.train.data.json_rows import json_object
 from llm_dit.train.data.rows import KEYS
 
 PICTURES = ("png", "jpg", "jpeg", "webp")
+MAX_BYTES = 4 * 2**20  # of a caption
 OTHER_PICTURES = ("gif", "bmp", "tif", "tiff", "avif", "heic", "jxl")
 
 

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from llm_dit.errors import DataError
 from llm_dit.train.data.rows import Found
-from llm_dit.train.data.sidecar import OTHER_PICTURES, PICTURES, row_values
+from llm_dit.train.data.sidecar import MAX_BYTES, OTHER_PICTURES, PICTURES, row_values
 from llm_dit.train.data.source import Source
-
-MAX_CAPTION = 4 * 2**20
 
 
 def tar_rows(shards: Sequence[Path], captions: bool = True) -> Iterator[Found]:
@@ -81,8 +79,8 @@ def _row(shard: Path, key: str, members: dict[str, tarfile.TarInfo | str], capti
         if isinstance(member, str):
             return member
     picture = needed.pop(pictures[0])
-    if any(member.size > MAX_CAPTION for member in needed.values()):
-        return f"its caption has more than {MAX_CAPTION:,} bytes."
+    if any(member.size > MAX_BYTES for member in needed.values()):
+        return f"its caption has more than {MAX_BYTES:,} bytes."
     with open(shard, "rb") as file:
         contents = {}
         for kind, member in needed.items():
