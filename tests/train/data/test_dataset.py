@@ -223,6 +223,20 @@ def test_only_what_changed_is_encoded_anew(write_rows, dataset, encoded, tmp_pat
     assert encoded == {"pictures": 5, "texts": 6}
 
 
+def test_rows_of_one_picture_share_its_latents_and_its_decoding(write_rows, dataset, encoded, monkeypatch):
+    from llm_dit.train.data import scan
+
+    looked = []
+    examine = scan.examine
+    monkeypatch.setattr(scan, "examine", lambda source: looked.append(source.name) or examine(source))
+    rows = write_rows(1)
+    rows.write_text("".join(json.dumps({"image": "0.png", "prompt": f"{i}"}) + "\n" for i in range(5)))
+    data = dataset(rows)
+    assert sorted(data.batch(0, 0, 5, 0).ids) == ["0.png", "0.png#2", "0.png#3", "0.png#4", "0.png#5"]
+    assert looked == ["0.png"]
+    assert encoded == {"pictures": 1, "texts": 6}
+
+
 def test_an_interrupted_build_goes_on_where_it_stopped(write_rows, dataset, encoded, monkeypatch):
     rows = write_rows(6)
     monkeypatch.setitem(latents.AT_ONCE, "cpu", 64 * 64)

@@ -44,9 +44,10 @@ def usable_items(
     items: list[Item] = []
     problems: list[str] = []
     remarks: dict[str, list[str]] = defaultdict(list)
-    with Bar("looking at pictures", len(rows)) as bar:
+    with Bar("looking at pictures", len({row.picture for row in rows})) as bar:
         found = scan([row.picture for row in rows], memory, bar.tick)
-    for row, facts in zip(rows, found, strict=True):
+    for row in rows:
+        facts = found[row.picture]
         place = row.where if row.where.endswith(row.picture.name) else f"{row.where}: {row.picture.name}"
         if facts.problem:
             problems.append(f"{place}: {facts.problem}.")

@@ -50,8 +50,10 @@ def examine(source: Source) -> Facts:
     return Facts(hashlib.sha256(content).hexdigest(), image.height, image.width, remarks)
 
 
-def scan(sources: Sequence[Source], memory: Path | None, tick: Callable[[], object] = lambda: None) -> list[Facts]:
-    """The facts of all pictures, in order. memory: a JSON file that keeps them from run to run; None keeps nothing.
+def scan(
+    sources: Sequence[Source], memory: Path | None, tick: Callable[[], object] = lambda: None
+) -> dict[Source, Facts]:
+    """The facts of each different picture. memory: a JSON file that keeps them from run to run; None keeps nothing.
 
     tick is called for each picture. What an interrupted scan found is kept.
     """
@@ -71,10 +73,11 @@ def scan(sources: Sequence[Source], memory: Path | None, tick: Callable[[], obje
             return key, stamp, Facts(**before[1])
         return key, stamp, examine(source)
 
-    facts: list[Facts] = []
+    different = list(dict.fromkeys(sources))
+    facts: dict[Source, Facts] = {}
     try:
-        for key, stamp, fact in ahead(look, sources):
-            facts.append(fact)
+        for source, (key, stamp, fact) in zip(different, ahead(look, different), strict=True):
+            facts[source] = fact
             if stamp and stamp[1] < begun - SETTLED * 1e9:
                 kept[key] = (stamp, asdict(fact))
             tick()
@@ -82,7 +85,7 @@ def scan(sources: Sequence[Source], memory: Path | None, tick: Callable[[], obje
                 _write(memory, {**known, **kept})
                 saved = time.monotonic()
     finally:
-        if len(facts) < len(sources):
+        if len(facts) < len(different):
             kept = {**known, **kept}
         if kept != known:
             _write(memory, kept)
