@@ -159,6 +159,17 @@ OWN_TEST = {
     "sweep.file",
     "sweep.axes",
     "sweep.metric",
+    # In tests/train/data:
+    "data.path",
+    "data.images",
+    "data.size",
+    "data.buckets",
+    "data.bad_rows",
+    "data.flip",
+    "data.repeat",
+    "data.posterior",
+    "data.cache",
+    "data.cache_dtype",
     # In tests/study/test_score.py and test_report.py:
     "metrics.primary",
     "metrics.batch_size",

@@ -92,9 +92,16 @@ def prepare_overrides(arguments: Sequence[str], sweep: bool = False) -> list[str
             f"two prompts: {_short(prompts[0])} and {_short(prompts[1])}. Put the whole prompt in one pair of quotes; "
             "settings are key=value."
         )
+    overrides = [_data_path(o) for o in overrides]
     if not sweep:
         overrides = [_quote_text(o) for o in overrides]
     return overrides + [f"prompt.text={quote(p)}" for p in prompts]
+
+
+def _data_path(override: str) -> str:
+    """data=PATH as data.path=PATH: the group's options are few, and what people give it is a file or a folder."""
+    key, _, value = override.partition("=")
+    return f"data.path={value}" if key == "data" and value not in _options("data") else override
 
 
 def _quote_text(override: str) -> str:

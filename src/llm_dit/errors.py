@@ -32,6 +32,10 @@ class ImageError(LabError):
     """A picture cannot be read, or is not what was asked for."""
 
 
+class DataError(LabError):
+    """Training data that cannot be read, or of which nothing is left."""
+
+
 class RenderError(LabError):
     """The numbers went wrong: not finite, or a picture of one colour."""
 

@@ -131,10 +131,10 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return record
 
 
-def check_writable(folder: str | Path) -> Path:
-    """The output folder, after proving that a file can be written where it is or will be made; leaves nothing behind.
+def check_writable(folder: str | Path, key: str = "output.dir") -> Path:
+    """The folder, after proving that a file can be written where it is or will be made; leaves nothing behind.
 
-    Raises OutputError, before minutes are spent on a picture that could not be saved.
+    key: the setting that names it. Raises OutputError, before minutes are spent on a picture that could not be saved.
     """
     folder = user_path(folder)
     place = next((p for p in (folder, *folder.parents) if os.path.exists(p)), Path("."))
@@ -142,7 +142,7 @@ def check_writable(folder: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise OutputError(f"output.dir={folder}: cannot be written ({error.strerror or error}).") from error
+        raise OutputError(f"{key}={folder}: cannot be written ({error.strerror or error}).") from error
     return folder
 
 

@@ -5,6 +5,7 @@ come from these dataclasses. Values for a given model or machine live in conf/. 
 and nothing here knows how a config was composed (compose.py does).
 """
 
+from llm_dit.config.data import DataConfig
 from llm_dit.config.denoise import DypeConfig, GuidanceConfig, HighresConfig, NagConfig, SamplerConfig, SlgConfig
 from llm_dit.config.metrics import (
     AestheticMetric,
@@ -35,6 +36,7 @@ __all__ = [
     "AestheticMetric",
     "ClipMetric",
     "Config",
+    "DataConfig",
     "DiversityMetric",
     "DypeConfig",
     "EncoderLayerConfig",

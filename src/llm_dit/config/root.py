@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llm_dit.config.data import DataConfig
 from llm_dit.config.denoise import DypeConfig, GuidanceConfig, HighresConfig, NagConfig, SamplerConfig, SlgConfig
 from llm_dit.config.metrics import MetricsConfig
 from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
@@ -58,6 +59,7 @@ class Config:
     tiling: TilingConfig = field(default_factory=TilingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

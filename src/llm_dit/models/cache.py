@@ -38,6 +38,13 @@ class PartCache:
             self._parts[kind] = (key, part)
             return part
 
+    def forget(self, *kinds: str) -> None:
+        """Let go of the parts of these kinds, if there are any."""
+        with self._lock:
+            for kind in kinds:
+                self._parts.pop(kind, None)
+        gc.collect()
+
     def clear(self) -> None:
         """Forget every part."""
         with self._lock:

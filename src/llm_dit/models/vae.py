@@ -67,10 +67,27 @@ def encode(vae: Any, pixels: torch.Tensor, generator: torch.Generator, tiling: T
 
     The posterior is sampled with the generator, as diffusers' img2img does.
     """
+    return encode_batch(vae, pixels.unsqueeze(0), [generator], tiling)[0]
+
+
+def encode_batch(
+    vae: Any, pixels: torch.Tensor, generators: list[torch.Generator] | None, tiling: TilingConfig
+) -> torch.Tensor:
+    """Pixels float32 [B, 3, H, W] in -1..1 to latents float32 [B, 16, H/8, W/8] on the CPU.
+
+    Each posterior is sampled with a generator of its own; without generators its mode is taken.
+    """
     import torch
 
     weight = next(vae.parameters())
     with torch.inference_mode(), _tiling(vae, tiling):
-        posterior = vae.encode(pixels.to(weight.device, weight.dtype).unsqueeze(0)).latent_dist
-        z = posterior.sample(generator=generator).float().cpu()
-    return (z[0] - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        posterior = vae.encode(pixels.to(weight.device, weight.dtype)).latent_dist
+        if generators is None:
+            z = posterior.mode()
+        else:
+            # Drawn one by one, so that a picture's latents do not depend on what is encoded beside it.
+            shape, like = posterior.mean[:1].shape, {"dtype": posterior.mean.dtype}
+            noise = [torch.randn(shape, generator=g, device=g.device, **like) for g in generators]
+            z = posterior.mean + posterior.std * torch.cat(noise).to(weight.device)
+        z = z.float().cpu()
+    return (z - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor

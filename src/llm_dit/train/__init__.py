@@ -1,0 +1,1 @@
+"""Training: data, losses, loop. Nothing that draws imports it."""
