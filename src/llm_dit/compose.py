@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from llm_dit.config import Config, EncoderLayerConfig, Rule, get, is_group, parameters, type_hints
 from llm_dit.denoise.sigmas import problem_of
 from llm_dit.errors import ConfigError, nearest
+from llm_dit.models.lora_file import parse_lora
 from llm_dit.paths import shipped_folder, user_path
 
 ConfigStore.instance().store(name="base_config", node=Config)
@@ -94,7 +95,7 @@ def prepare_overrides(arguments: Sequence[str], sweep: bool = False) -> list[str
         )
     overrides = [_data_path(o) for o in overrides]
     if not sweep:
-        overrides = [_quote_text(o) for o in overrides]
+        overrides = [_quote_text(_listed(o)) for o in overrides]
     return overrides + [f"prompt.text={quote(p)}" for p in prompts]
 
 
@@ -116,6 +117,25 @@ def _quote_text(override: str) -> str:
     return start + (
         quote(value) if match["key"].startswith("prompt.") else QuotedString(value, Quote.double).with_quotes()
     )
+
+
+def _listed(override: str) -> str:
+    """lora=blob.safetensors:0.8 as the list of one that it means."""
+    match = _OVERRIDE.match(override)
+    return override if match is None else override[: match.end()] + in_list(match["key"], override[match.end() :], True)
+
+
+def in_list(key: str, value: str, whole: bool = False) -> str:
+    """A value of Hydra's grammar for this key; one LoRA alone stands for a list of it, none and null for no LoRA.
+
+    whole: the value is one text, whatever it holds.
+    """
+    if value.startswith("[") or key != "lora":
+        return value
+    if value in ("", "none", "null"):
+        return "[]"
+    quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    return f"[{value if quoted or not whole else QuotedString(value, Quote.double).with_quotes()}]"
 
 
 def quote(text: str) -> str:
@@ -285,6 +305,7 @@ def _check_combinations(config: Config) -> None:
     if config.sampler.base_image_tokens >= config.sampler.max_image_tokens:
         raise ConfigError("sampler.base_image_tokens must be below sampler.max_image_tokens.")
     _check_layers(config.encoder_layer)
+    _check_loras(config.lora)
     for group in ("guidance", "slg", "nag"):
         window = getattr(config, group)
         if window.sigma_low >= window.sigma_high:
@@ -318,6 +339,13 @@ def _check_layers(el: EncoderLayerConfig) -> None:
         raise ConfigError(
             f"encoder_layer.align={el.align} needs encoder_layer.trained_index, the layer the model was trained on."
         )
+
+
+def _check_loras(entries: list[str]) -> None:
+    paths = [parse_lora(entry)[0] for entry in entries]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConfigError(f"lora: {path} is given twice; give it once, with the sum of the scales.")
 
 
 def _check_name(key: str, name: str | None) -> None:

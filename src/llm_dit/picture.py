@@ -42,11 +42,16 @@ class Picture:
 def identity(config: Config) -> str:
     """10 hex digits over every setting that can change the pixels, but for the seed.
 
-    A picture given as input counts by its content, not by its path.
+    A picture or a LoRA given as input counts by its content, not by its path.
     """
     values = {p.key: get(config, p.key) for p in parameters() if p.rule.image and p.key not in ("seed", "seeds")}
     if config.init_image:
         values["init_image"] = file_sha256(config.init_image)
+    if config.lora:
+        from llm_dit.models.lora import wanted_loras
+
+        values["lora"] = [[want.sha256, want.scale] for want in wanted_loras(config)]
+        values["lora_scale"] = None  # it is in the scales
     if config.prompt_file:  # the text itself is in prompt.text by the time it matters
         values["prompt_file"] = None
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]

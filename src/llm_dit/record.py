@@ -12,6 +12,7 @@ from llm_dit.denoise.highres import idle_highres
 from llm_dit.denoise.samplers import is_euler
 from llm_dit.denoise.sigmas import steps_of
 from llm_dit.denoise.skip import layers_to_skip
+from llm_dit.models.lora import describe_loras, idle_loras
 from llm_dit.picture import RECORD_VERSION, file_sha256, pixels_sha256
 from llm_dit.versions import versions
 
@@ -47,6 +48,7 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
             "vae": models.vae.weights_fingerprint,
             "text_encoder": run.positive.encoder_fingerprint,
         },
+        "lora": describe_loras(models.wanted_loras, models.loras, models.fused),
         "init_image_sha256": file_sha256(config.init_image) if config.init_image else None,
         "device": models.placement.device,
         "dtype": models.placement.dtype,
@@ -55,7 +57,8 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         + idle_settings(config, levels)
         + idle_sampling(config.sampler, run.sigmas, run.start is not None)
         + idle_positions(config.dype, last.size, trained)
-        + idle_highres(config.highres, config.sampler, last.size, trained),
+        + idle_highres(config.highres, config.sampler, last.size, trained)
+        + idle_loras(config, models.wanted_loras, models.loras),
         "versions": versions(),
         "pixels_sha256": pixels_sha256(pixels),
     }

@@ -149,6 +149,7 @@ def check_fit(models: Models, positive: Encoded) -> None:
     drawn, decoded = models.transformer.in_channels, models.vae.config.latent_channels
     if drawn != decoded:
         raise ModelError(f"the transformer draws {drawn} latent channels, the VAE decodes {decoded}: not one model.")
+    _ = models.loras  # so that one that does not fit is told here
 
 
 def denoise(
@@ -163,12 +164,19 @@ def denoise(
     from llm_dit.denoise.samplers import SAMPLERS, STOCHASTIC
     from llm_dit.denoise.text_axis import stretched_text
     from llm_dit.denoise.velocity import ZImageVelocity
+    from llm_dit.models.lora import adapted
 
     config, placement = run.config, run.models.placement
     transformer = run.models.transformer
     text = stretched_text(config.long_prompt, len(run.positive.embeds), transformer.rope_embedder)
     turning = transformer.rope_embedder.turning(text)
-    with run.clock("denoise"), at_work(transformer, placement), torch.inference_mode(), turning:
+    with (
+        run.clock("denoise"),
+        at_work(transformer, placement),
+        torch.inference_mode(),
+        turning,
+        adapted(transformer, run.models.runtime_loras),
+    ):
         velocity = ZImageVelocity(
             transformer,
             run.positive.embeds.to(placement.device),

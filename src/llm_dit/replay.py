@@ -49,6 +49,9 @@ def compare_with_original(config: Config, record: dict[str, Any]) -> str:
         return "the same pixels as the original"
     facts = ("device", "dtype", "model_fingerprint", "versions", "init_image_sha256", "seed")
     different = [k for k in facts if before[k] != record[k]]
+    # Records made before there were LoRAs have none.
+    if [r["sha256"] for r in before.get("lora", [])] != [r["sha256"] for r in record["lora"]]:
+        different.append("the files of lora")
     old, new = before["config"], record["config"]
     leaves = [p.key for p in parameters() if p.key.split(".")[0] not in BOOKKEEPING]
     different += [key for key in leaves if value_at(new, key) != value_at(old, key)]

@@ -43,6 +43,15 @@ class Config:
     from_image: str | None = param(
         None, "A picture made here: draw it again from its own record, with any other key=value changed.", image=False
     )
+    lora: list[str] = param(
+        [], "LoRA files on the transformer, each PATH or PATH:SCALE; several as [A:0.5,B]. docs/lora.md"
+    )
+    lora_scale: float = param(
+        1.0, "What the scale of every LoRA is multiplied by: the axis of a sweep over strength.", ge=-100, le=100
+    )
+    lora_fuse: bool = param(
+        False, "Sum the LoRAs into the weights: no cost a step, but another scale loads the transformer again."
+    )
     resume: bool = param(
         True, "Sweeps: continue what is there; false draws everything anew in a new folder.", image=False
     )

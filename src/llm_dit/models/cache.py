@@ -15,6 +15,7 @@ from typing import Any
 from llm_dit.clock import Clock
 from llm_dit.config import Config
 from llm_dit.models import load
+from llm_dit.models.lora import Lora, fuse, load_lora, wanted_loras
 from llm_dit.models.place import Placement
 
 
@@ -65,6 +66,8 @@ class Models:
         self.model = config.model
         self.placement = placement
         self.attention_backend = config.hardware.attention_backend
+        self.wanted_loras = wanted_loras(config)
+        self.fused = config.lora_fuse and any(want.scale for want in self.wanted_loras)
         self.parts = parts
         self.clock = clock or Clock()
 
@@ -91,11 +94,38 @@ class Models:
         )
 
     @property
+    def _plain_transformer_key(self) -> Hashable:
+        return self._key(self.model.transformer_file, self.attention_backend)
+
+    @property
     def transformer(self) -> Any:
-        key = self._key(self.model.transformer_file, self.attention_backend)
-        return self._get(
-            "transformer", key, lambda: load.load_transformer(self.model, self.placement, self.attention_backend)
-        )
+        """With lora_fuse the LoRAs are in its weights; else it has none, so that no LoRA ever loads it again."""
+        key = self._plain_transformer_key
+        if self.fused:
+            key = (key, *((want.sha256, want.scale) for want in self.wanted_loras))
+        return self._get("transformer", key, self._build_transformer)
+
+    def _build_transformer(self) -> Any:
+        transformer = load.load_transformer(self.model, self.placement, self.attention_backend)
+        if self.fused:
+            loras = [load_lora(want.path, transformer) for want in self.wanted_loras]
+            fuse(transformer, [(lora, want.scale) for lora, want in zip(loras, self.wanted_loras, strict=True)])
+        return transformer
+
+    @property
+    def loras(self) -> list[Lora]:
+        """The files of the LoRAs asked for, fitted to the transformer; a change of scale does not read them again."""
+        if not self.wanted_loras:
+            return []
+        key = (self._plain_transformer_key, *(want.sha256 for want in self.wanted_loras))
+        return self._get("loras", key, lambda: [load_lora(want.path, self.transformer) for want in self.wanted_loras])
+
+    @property
+    def runtime_loras(self) -> list[tuple[Lora, float]]:
+        """LoRAs to add as the transformer runs, with their scales; none when they are in its weights."""
+        if self.fused:
+            return []
+        return [(lora, want.scale) for lora, want in zip(self.loras, self.wanted_loras, strict=True)]
 
     @property
     def vae(self) -> Any:

@@ -77,6 +77,8 @@ def find_lora(typed: str) -> Path:
             raise ModelError(f"lora={typed}: there is no such file; there is no folder {folder} either.")
         there = [p.name for p in folder.iterdir() if p.is_dir() or p.suffix == ".safetensors"]
         hint = nearest(path.name, there) if len(there) <= 200 else ""
+        if "," in typed:
+            hint = "Several are lora=[A,B]; to draw with one after the other, add -m."
         raise ModelError(f"lora={typed}: there is no such file. {hint}".rstrip())
     if path.suffix.lower() != ".safetensors":
         raise ModelError(f"lora={typed}: must be a .safetensors file, or a folder with one.")

@@ -75,11 +75,15 @@ def axes_beside_the_picture(config: Config) -> dict[str, Any]:
 def axis_labels(config: Config, choices: dict[str, str]) -> dict[str, str]:
     """What the swept keys are in this cell, from the config that runs. choices: the options chosen of each group."""
     values = {key: get(config, key) for key in config.sweep.axes}
+    if values.get("lora") == []:
+        values["lora"] = "none"
     return {key: choices[key] if is_dataclass(value) else json_label(value) for key, value in values.items()}
 
 
 def json_label(value: Any) -> str:
-    """A value as a label: text as it is, the rest as JSON."""
+    """A value as a label: text as it is, texts one after the other, the rest as JSON."""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return " + ".join(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -15,7 +15,7 @@ from llm_dit.errors import ConfigError
 from llm_dit.study.definition import Study
 
 # What a change costs, dearest first: other weights, another device, texts to encode, and the rest for nothing.
-COST = ("hardware", "model", "encoder_layer", "long_prompt", "prompts", "prompt")
+COST = ("hardware", "model", "lora_fuse", "lora", "encoder_layer", "long_prompt", "prompts", "prompt")
 
 
 def expand(study: Study, fixed: dict[str, str], swept: dict[str, list[str]]) -> list[dict[str, str]]:

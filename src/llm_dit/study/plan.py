@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from llm_dit.compose import check, compose, prepare_overrides, quote, seeds_of
+from llm_dit.compose import check, compose, in_list, prepare_overrides, quote, seeds_of
 from llm_dit.config import Config, OutputConfig, parameters
 from llm_dit.errors import ConfigError, LabError
 from llm_dit.paths import user_path
@@ -98,7 +98,7 @@ def compose_cells(cells: list[dict[str, str]], axes: list[str], told: list[str])
     planned = []
     seen: set[tuple[str, str | None]] = set()
     for cell in cells:
-        job = [*(f"{k}={v}" for k, v in cell.items() if k not in OWN_KEYS), *told]
+        job = [*(f"{k}={in_list(k, v)}" for k, v in cell.items() if k not in OWN_KEYS), *told]
         values = {(axis, cell.get(axis)) for axis in axes}
         try:
             config = compose_job(job)

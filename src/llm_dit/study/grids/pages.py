@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def tiles_of(folder: SweepFolder, asked: list[dict[str, str]], primary: str | No
         Tile(cell.path / r["path"], place, caption(r, scores.get((cell.id, r["prompt_id"], r["seed"]), {}), primary))
         for (cell, r), place in zip(pictures, places, strict=True)
     ]
+    short = short_names([p["lora"] for p in places if p.get("lora")])
     wanted = list(dict.fromkeys((r["prompt"], str(r["seed"]), r["prompt_id"]) for _, r in pictures))
     for cell, records in cells:
         failure = cell.read("failed.json") if cell.status == "failed" else None
@@ -98,7 +100,25 @@ def tiles_of(folder: SweepFolder, asked: list[dict[str, str]], primary: str | No
                 if tiles and "cell" in tiles[0].place:
                     place.update({"cell": cell.id, "prompt id": prompt_id})
                 tiles.append(Tile(None, place, reason="failed"))
+    for tile in tiles:
+        if "lora" in tile.place:
+            tile.place["lora"] = short.get(tile.place["lora"], tile.place["lora"])
     return tiles
+
+
+def short_names(labels: list[str]) -> dict[str, str]:
+    """Labels of swept LoRAs, 'PATH:SCALE + PATH', without the folders that all have in common and the ending.
+
+    Labels that would be mistaken for each other stay as they are.
+    """
+    entries = [entry for label in labels if label != "none" for entry in label.split(" + ")]
+    folders = [entry.split("/")[:-1] for entry in entries] if len(set(labels)) > 1 else []
+    levels = list(takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False)))
+    short = {}
+    for label in labels:
+        names = ["/".join(entry.split("/")[len(levels) :]) for entry in label.split(" + ")]
+        short[label] = label if label == "none" else " + ".join(name.replace(".safetensors", "") for name in names)
+    return short if len(set(short.values())) == len(set(labels)) else {}
 
 
 def caption(record: dict[str, Any], scores: dict[str, Any], primary: str | None) -> str:

@@ -1,0 +1,174 @@
+"""LoRAs on a transformer: added while it runs, or summed into its weights.
+
+W x + sum over LoRAs of s alpha / rank B A x (Hu et al. 2021, 2106.09685), s is the scale. Added as it runs, nothing of
+the model changes: afterwards it is what it was, to the bit, and another scale or file costs no reload. Fused, the
+model is changed for good; cache.py then keeps it as another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llm_dit.config import Config
+from llm_dit.errors import ConfigError, ModelError
+from llm_dit.models.lora_file import find_lora, lora_sha256, parse_lora, read_lora
+from llm_dit.models.lora_keys import Pair, normalise
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class WantedLora:
+    """An entry of the config. path: as typed. scale: its own times lora_scale. sha256: of the file's bytes."""
+
+    path: str
+    scale: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file whose every tensor has its place in the transformer. layout: in words, for the record."""
+
+    sha256: str
+    pairs: dict[str, Pair]
+    layout: str
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it updates nothing, as a LoRA does before its first training step."""
+        return not any(p.alpha and p.a.any() and p.b.any() for p in self.pairs.values())
+
+
+def wanted_loras(config: Config) -> list[WantedLora]:
+    """The LoRAs a config asks for, in order. Raises LabError when a file is missing, or is given twice."""
+    wanted: list[WantedLora] = []
+    for typed in config.lora:
+        path, scale = parse_lora(typed)
+        sha256 = lora_sha256(find_lora(path))
+        twin = next((w for w in wanted if w.sha256 == sha256), None)
+        if twin:
+            raise ConfigError(
+                f"lora: {twin.path} and {path} are the same LoRA; give it once, with the sum of the scales."
+            )
+        wanted.append(WantedLora(path, scale * config.lora_scale, sha256))
+    return wanted
+
+
+def load_lora(path: str, transformer: Any) -> Lora:
+    """Read a LoRA and fit it to the transformer. Raises ModelError."""
+    file = find_lora(path)
+    pairs, layout = normalise(read_lora(file), linear_shapes(transformer))
+    return Lora(lora_sha256(file), pairs, layout)
+
+
+def linear_shapes(transformer: Any) -> dict[str, tuple[int, int]]:
+    """(out, in) of every linear layer by name, quantized ones included."""
+    from torch.nn import Linear
+
+    return {
+        name: (part.out_features, part.in_features)
+        for name, part in transformer.named_modules()
+        if isinstance(part, Linear)
+    }
+
+
+@contextmanager
+def adapted(transformer: Any, loras: Sequence[tuple[Lora, float]]) -> Iterator[None]:
+    """Within, the transformer runs with these LoRAs, each at its scale; afterwards it is as before.
+
+    Several LoRAs of one layer cost one pair of products, of the sum of their ranks. Scale 0 adds nothing at all.
+    """
+    parts = dict(transformer.named_modules())
+    # Quantized layers have no float weights; the embedder tells what the model computes in.
+    like = transformer.cap_embedder[0].weight
+    with ExitStack() as stack:
+        for module, (a, b) in stacked(loras).items():
+            down, up = a.to(like.device, like.dtype), b.to(like.device, like.dtype)
+            stack.callback(parts[module].register_forward_hook(_Added(down, up)).remove)
+        yield
+
+
+def stacked(loras: Iterable[tuple[Lora, float]]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """{module: (A [ranks, in], B [out, ranks])} of all LoRAs with a scale; B float32, times scale and alpha / rank."""
+    import torch
+
+    found: dict[str, list[tuple[Pair, float]]] = {}
+    for lora, scale in loras:
+        for module, pair in lora.pairs.items():
+            if scale * pair.strength:
+                found.setdefault(module, []).append((pair, scale))
+    return {
+        module: (
+            torch.cat([pair.a.float() for pair, _ in pairs]),
+            torch.cat([pair.b.float() * (scale * pair.strength) for pair, scale in pairs], dim=1),
+        )
+        for module, pairs in found.items()
+    }
+
+
+class _Added:
+    """A forward hook that adds B A x to a linear layer's output."""
+
+    def __init__(self, a: torch.Tensor, b: torch.Tensor):
+        self.a, self.b = a, b
+
+    def __call__(self, _: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import linear
+
+        return output + linear(linear(args[0].to(self.a.dtype), self.a), self.b).to(output.dtype)
+
+
+def fuse(transformer: Any, loras: Sequence[tuple[Lora, float]]) -> None:
+    """Sum the LoRAs into the weights, in float32, for good. Raises ModelError for quantized weights."""
+    import torch
+
+    parts = dict(transformer.named_modules())
+    with torch.no_grad():
+        for module, (a, b) in stacked(loras).items():
+            weight = parts[module].weight
+            if not weight.is_floating_point():
+                raise ModelError(
+                    f"lora_fuse=true: '{module}' is quantized, and nothing can be summed into it; use lora_fuse=false."
+                )
+            weight.copy_(weight.float() + b.to(weight.device) @ a.to(weight.device))
+
+
+def describe_loras(wanted: Sequence[WantedLora], loras: Sequence[Lora], fused: bool) -> list[dict[str, Any]]:
+    """The record's entry: what was added, how strongly, from which file. rank, alpha: [least, most] where mixed."""
+    return [
+        {
+            "path": want.path,
+            "sha256": want.sha256[:16],
+            "scale": want.scale,
+            "rank": _one_or_span(p.rank for p in lora.pairs.values()),
+            "alpha": _one_or_span(p.alpha for p in lora.pairs.values()),
+            "modules": len(lora.pairs),
+            "layout": lora.layout,
+            "fused": fused,
+        }
+        for want, lora in zip(wanted, loras, strict=True)
+    ]
+
+
+def _one_or_span(values: Iterable[float]) -> float | list[float]:
+    values = sorted(set(values))
+    return values[0] if len(values) == 1 else [values[0], values[-1]]
+
+
+def idle_loras(config: Config, wanted: Sequence[WantedLora], loras: Sequence[Lora]) -> list[str]:
+    """LoRAs, and settings of them, that were given and cannot act, one line each."""
+    lines = []
+    if not wanted:
+        idle = [key for key, plain in (("lora_scale", 1.0), ("lora_fuse", False)) if getattr(config, key) != plain]
+        return [f"{key} has no effect: no lora is given." for key in idle]
+    for want, lora in zip(wanted, loras, strict=True):
+        if want.scale == 0:
+            lines.append(f"lora {want.path} has no effect: its scale is 0.")
+        elif lora.is_zero:
+            lines.append(f"lora {want.path} has no effect: all its updates are 0, as before training.")
+    return lines
