@@ -93,9 +93,9 @@ def prepare_overrides(arguments: Sequence[str], sweep: bool = False) -> list[str
             f"two prompts: {_short(prompts[0])} and {_short(prompts[1])}. Put the whole prompt in one pair of quotes; "
             "settings are key=value."
         )
-    overrides = [_data_path(o) for o in overrides]
+    overrides = [_listed(_data_path(o), sweep) for o in overrides]
     if not sweep:
-        overrides = [_quote_text(_listed(o)) for o in overrides]
+        overrides = [_quote_text(o) for o in overrides]
     return overrides + [f"prompt.text={quote(p)}" for p in prompts]
 
 
@@ -119,10 +119,25 @@ def _quote_text(override: str) -> str:
     )
 
 
-def _listed(override: str) -> str:
-    """lora=blob.safetensors:0.8 as the list of one that it means."""
+def _listed(override: str, sweep: bool) -> str:
+    """lora=blob.safetensors:0.8 as the list of one that it means; several values of a sweep stay as they are."""
     match = _OVERRIDE.match(override)
-    return override if match is None else override[: match.end()] + in_list(match["key"], override[match.end() :], True)
+    if match is None or match["key"].split(".")[0] != "lora":
+        return override
+    if match["key"] != "lora":  # Hydra would take it for a place in the list
+        raise ConfigError(unknown_key(match["key"]))
+    if sweep and _has_several_values(override):
+        return override
+    return override[: match.end()] + in_list("lora", override[match.end() :], whole=True)
+
+
+def _has_several_values(override: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        return OverridesParser.create().parse_override(override).is_sweep_override()
+    except HYDRA_ERRORS:
+        return False
 
 
 def in_list(key: str, value: str, whole: bool = False) -> str:
@@ -229,6 +244,8 @@ def unknown_key(key: str) -> str:
     every = [p.key for p in parameters()]
     groups = sorted({k.split(".")[0] for k in every if "." in k})
     last = key.split(".")[-1]
+    if key.startswith("lora."):
+        return f"unknown key '{key}'. {nearest(key.replace('.', '_'), [k for k in every if k.startswith('lora_')])}"
     by_leaf = [k for k in every if k.split(".")[-1] == last]
     if by_leaf:
         return f"unknown key '{key}'. Did you mean '{by_leaf[0]}'?"
