@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from llm_dit.compose import compose
 from llm_dit.config import parameters
 from llm_dit.errors import LabError
+from llm_dit.models.lora_file import save_lora
 from llm_dit.models.tiny import save_tiny_folder
 from llm_dit.picture import picture_name
 from llm_dit.render import render
@@ -42,6 +43,10 @@ PIXELS = {
     "default_size": ([], "default_size=80"),
     "init_image": ([], "init_image=start.png"),
     "strength": (["init_image=start.png"], "strength=0.9"),
+    "lora": ([], "lora=blob.safetensors:0.8"),
+    "lora_scale": (["lora=blob.safetensors"], "lora_scale=0.5"),
+    # In float32 the two are the same up to rounding; in bfloat16 the sum is rounded to the weights.
+    "lora_fuse": (["lora=blob.safetensors", "hardware.dtype=bfloat16"], "lora_fuse=true"),
     "model.path": ([], "model.path=other"),
     "model.transformer_file": (["model.path=folder"], "model.transformer_file=other/transformer/MODEL.safetensors"),
     "model.text_encoder": ([], "model.text_encoder=other"),
@@ -206,6 +211,8 @@ def workplace(tmp_path_factory):
     for path in (root / "other").glob("t*/*.safetensors"):
         moved = {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in load_file(path).items()}
         save_file(moved, path, {"format": "pt"})
+    update = (torch.randn(4, 64, generator=generator), torch.randn(64, 4, generator=generator), 4.0)
+    save_lora(root / "blob.safetensors", {"layers.0.attention.to_v": update})
     return root
 
 

@@ -118,9 +118,14 @@ class _Added:
         self.a, self.b = a, b
 
     def __call__(self, _: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        from torch.nn.functional import linear
+        import torch
 
-        return output + linear(linear(args[0].to(self.a.dtype), self.a), self.b).to(output.dtype)
+        down = torch.nn.functional.linear(args[0].to(self.a.dtype), self.a).to(output.dtype)
+        # Product and sum in one go: a sum of its own would read and write the layer's whole output once more.
+        rows = torch.addmm(
+            output.reshape(-1, output.shape[-1]), down.reshape(-1, down.shape[-1]), self.b.t().to(output.dtype)
+        )
+        return rows.view_as(output)
 
 
 def fuse(transformer: Any, loras: Sequence[tuple[Lora, float]]) -> None:
