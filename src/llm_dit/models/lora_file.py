@@ -17,9 +17,9 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import ConfigError, ModelError, nearest
+from llm_dit.errors import ConfigError, ModelError, nearest, one_line
 from llm_dit.models.folder import read_json
-from llm_dit.models.weights import one_line, safetensors_shapes
+from llm_dit.models.weights import safetensors_shapes
 from llm_dit.paths import user_path
 from llm_dit.picture import write_whole
 
