@@ -140,9 +140,7 @@ def idle_emphasis(config: Config, positive: Encoded, negative: Encoded | None) -
     keys = [key for key in given("emphasis", e) if key != "emphasis.mode"]
     if e.mode == "none":
         lines = [f"{key} has no effect: emphasis.mode is none." for key in keys]
-        said = {"the prompt": config.prompt.text or ""} | (
-            {"prompt.negative": config.prompt.negative} if negative else {}
-        )
+        said = {"the prompt": config.prompt.text or "", "prompt.negative": config.prompt.negative if negative else ""}
         unread = [name for name, text in said.items() if has_weights(text)]
         return lines + [
             f"{name} holds weights such as (words:1.3), which emphasis.mode=none reads as text; emphasis=attention or "

@@ -116,8 +116,8 @@ def _in_range(weight: float, words: str, key: str) -> float:
     if 0 <= weight <= LARGEST:
         return weight
     raise PromptError(
-        f"{key}: {_short(words)} weighs {weight:g}; a weight is 0 to {LARGEST:g}, also of parts within parts. Parentheses "
-        "that are text are written \\( and \\)."
+        f"{key}: {_short(words)} weighs {weight:g}; a weight is 0 to {LARGEST:g}, also of parts within parts. "
+        "Parentheses that are text are written \\( and \\)."
     )
 
 
