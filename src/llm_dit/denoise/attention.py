@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def projected(attn: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries and keys, normed but not yet turned, and values [batch, tokens, heads, channels] of x [batch, tokens, d]."""
+    """Queries and keys (normed, not yet turned) and values [batch, tokens, heads, channels] of [batch, tokens, dim]."""
     query, key, value = (part(x).unflatten(-1, (attn.heads, -1)) for part in (attn.to_q, attn.to_k, attn.to_v))
     return (
         query if attn.norm_q is None else attn.norm_q(query),

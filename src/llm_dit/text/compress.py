@@ -1,8 +1,8 @@
 """Fewer tokens out of many: pure functions from embeddings [..., tokens, features] to [..., length, features].
 
-They compute in float32 and return float32, in the order of the text. What goes along with tokens, such as their weights,
-is compressed by the same shares: then `by` holds the tokens, which decide, and x what goes along. Which tokens are
-compressed (the user's, never the chat template's) and to what length is decided in conditioning.py.
+They compute in float32 and return float32, in the order of the text. What goes along with tokens, such as their
+weights, is compressed by the same shares: then `by` holds the tokens, which decide, and x what goes along. Which
+tokens are compressed (the user's, never the chat template's) and to what length is decided in conditioning.py.
 docs/conditioning.md has formulae and sources.
 """
 

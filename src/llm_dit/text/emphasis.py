@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import PromptError
-from llm_dit.text.layers import rms
+from llm_dit.text.layers import EPS, rms
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +176,7 @@ def from_empty(x: torch.Tensor, empty: torch.Tensor, weights: torch.Tensor) -> t
     import torch
 
     unit, zero = rms(x), empty.float().to(x.device)
-    size = x.float().square().mean(-1, keepdim=True).sqrt()
+    size = (x.float().square().mean(-1, keepdim=True) + EPS).sqrt()
     moved = size * (zero + weights.to(x.device)[:, None] * (unit - zero))
     return torch.where((weights.to(x.device) == 1)[:, None], x, moved.to(x.dtype))
 
