@@ -3,8 +3,9 @@
     uv run python experiments/bench/guidance.py
 
 Each method's velocity against the bare forwards it needs, on a random transformer of Z-Image's structure; for skipped
-layers the second forward is a model from which they were deleted. Not above 1.02 is the aim. NAG adds no forward: it
-is shown against one without it, and so are weights of words (emphasis). One thread and CPU seconds, so that other work on the machine counts little.
+layers the second forward is a model from which they were deleted. Not above 1.02 is the aim. NAG and weights of words
+(emphasis) add no forward: they are shown against one without. One thread and CPU seconds, so that other work on the
+machine counts little.
 """
 
 from __future__ import annotations
