@@ -3,8 +3,9 @@
     uv run python experiments/bench/guidance.py
 
 Each method's velocity against the bare forwards it needs, on a random transformer of Z-Image's structure; for skipped
-layers the second forward is a model from which they were deleted. Not above 1.02 is the aim. NAG adds no forward: it
-is shown against one without it. One thread and CPU seconds, so that other work on the machine counts little.
+layers the second forward is a model from which they were deleted. Not above 1.02 is the aim. NAG and weights of words
+(emphasis) add no forward: they are shown against one without. One thread and CPU seconds, so that other work on the
+machine counts little.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
     import torch
     from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 
+    from llm_dit.denoise.emphasis import Emphasis
     from llm_dit.denoise.rotary import install_computed_rotary
     from llm_dit.denoise.velocity import ZImageVelocity
 
@@ -75,6 +77,8 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
     def velocity(**settings: Any) -> Callable[[], None]:
         return lambda: ZImageVelocity(model, positive, negative, **settings)(x, SIGMA)
 
+    words = torch.ones(30)
+    words[5:9] = 2.0
     block = SlgConfig(SCALE, layers=[3])
     for name, ours, theirs in [
         ("none", velocity(), one),
@@ -86,6 +90,9 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
         ("slg, rescaled", velocity(slg=SlgConfig(SCALE, layers=[3], rescale=0.7)), one_and_shorter),
         ("cfg and slg", velocity(guidance=GuidanceConfig(SCALE), slg=block), three),
         ("nag, against one forward", velocity(nag=NagConfig(SCALE)), one),
+        ("emphasis, against one forward", velocity(emphasis=Emphasis(words)), one),
+        ("emphasis of all queries, the same", velocity(emphasis=Emphasis(words, queries="all")), one),
+        ("emphasis of weights 1, the same", velocity(emphasis=Emphasis()), one),
     ]:
         print_ratio(name, rounds, ours, theirs)
 

@@ -1,11 +1,13 @@
-"""Writes the prompt sets for nano in prompts/ (starter, nano_heldout, nano_fit, nano_long) from its vocabulary.
+"""Writes the prompt sets for nano in prompts/ (starter, nano_heldout, nano_fit, nano_long,
+nano_emphasis) from its vocabulary.
 
     uv run python experiments/nano/write_prompts.py
 
 starter is what nano was trained on. nano_heldout has one scene that no training picture shows for each style and
 background colour, every subject once; a third of it in the phrasing that was never trained on. nano_fit is what maps
 between layers are fitted on: every subject once, in scenes of the training. nano_long holds the scenes of nano_heldout
-in many words. A test compares the committed files with what this writes.
+in many words, nano_emphasis with two words at odds, one of them in parentheses. A test compares the committed files
+with what this writes.
 """
 
 from __future__ import annotations
@@ -154,6 +156,42 @@ def nano_long() -> dict[str, Any]:
     }
 
 
+# {marked} is a word of the scene in parentheses and another of its kind, in this order or the other one.
+EMPHASIS_PHRASINGS = {
+    "subject": "{marked}, {style} style, {colour} background",
+    "style": "{a}, {marked} style, {colour} background",
+    "colour": "{a}, {style} style, {marked} background",
+}
+
+
+def nano_emphasis() -> dict[str, Any]:
+    """The scenes of nano_heldout with a second subject, style or colour in the way of one that is in parentheses."""
+    entries = []
+    for number, scene in enumerate(heldout_scenes()):
+        row = number // len(STYLES)
+        kind = tuple(EMPHASIS_PHRASINGS)[(number + row) % len(EMPHASIS_PHRASINGS)]
+        words = dict(zip(("subject", "style", "colour"), scene, strict=True))
+        every = {"subject": list(SUBJECTS), "style": list(STYLES), "colour": list(COLOURS)}[kind]
+        wanted = words[kind]
+        other = every[(every.index(wanted) + 1 + row) % len(every)]
+        other = other if other != wanted else every[every.index(wanted) - 1]
+        both = [f"({wanted})", other]
+        marked = " and ".join(both if row % 2 == 0 else both[::-1])
+        entry = scene_prompt(
+            EMPHASIS_PHRASINGS[kind].replace("{marked}", marked),
+            *scene,
+            id=f"emphasis_{number + 1:03d}",
+            category=kind,
+            difficulty="hard",
+        )
+        entries.append(entry | {"notes": f"The word in parentheses against '{other}'."})
+    return {
+        "version": 1,
+        "description": "36 scenes with two subjects, styles or colours, one of them in parentheses: for emphasis.",
+        "prompts": entries,
+    }
+
+
 def as_yaml(content: dict[str, Any]) -> str:
     """A set as the text of its file."""
     import yaml
@@ -162,7 +200,7 @@ def as_yaml(content: dict[str, Any]) -> str:
     return head + yaml.safe_dump(content, sort_keys=False, width=110)
 
 
-SETS = (starter, nano_heldout, nano_fit, nano_long)
+SETS = (starter, nano_heldout, nano_fit, nano_long, nano_emphasis)
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ ConfigStore.instance().store(name="base_config", node=Config)
 # Hydra raises bare ValueErrors too, for instance for sampler=3.
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 MAX_PROMPT_CHARACTERS = 100_000
+TAKE_A_BIAS = ("native", "flex", "_native_math", "_native_efficient")  # attention kernels that add a bias to logits
 _LOCK = threading.Lock()
 _OVERRIDE = re.compile(r"^(~|\+\+?)?(?P<key>[A-Za-z_][\w./@-]*)(=|$)", re.DOTALL)
 _HYDRA_ROOTS = ("hydra",)
@@ -329,6 +330,12 @@ def _check_combinations(config: Config) -> None:
             raise ConfigError(
                 f"{group}.sigma_low={window.sigma_low:g} must be below {group}.sigma_high={window.sigma_high:g}."
             )
+    if config.emphasis.mode == "attention" and config.hardware.attention_backend not in TAKE_A_BIAS:
+        raise ConfigError(
+            f"emphasis.mode=attention adds to the attention's logits, which hardware.attention_backend="
+            f"{config.hardware.attention_backend} does not take: use hardware.attention_backend=native, or "
+            "emphasis=from_empty."
+        )
     model = config.model
     if (config.prompt.thinking or config.prompt.force_think_block) and model.chat_format != "qwen3":
         raise ConfigError(f"a think block needs model.chat_format=qwen3; this model uses {model.chat_format}.")

@@ -26,6 +26,7 @@ from llm_dit.layer_choice import (
 from llm_dit.models.cache import Models
 from llm_dit.models.place import at_work
 from llm_dit.paths import user_path
+from llm_dit.text import emphasis as weighing
 from llm_dit.text.chat import ChatParts, FormattedPrompt, clean_whitespace, format_prompt, strip_quotes
 from llm_dit.text.length import FittedPrompt, split_user, truncate_user
 from llm_dit.text.template import load_template
@@ -39,7 +40,10 @@ REMEMBER = 512  # prompts kept in memory; a real one takes about 150 kB
 
 @dataclass(frozen=True)
 class Encoded:
-    """One prompt as the transformer gets it: embeds [tokens, features] on the CPU, the text that was encoded."""
+    """One prompt as the transformer gets it: embeds [tokens, features] on the CPU, the text that was encoded.
+
+    weights: [tokens], what attention is to make of them; None where all are 1.
+    """
 
     embeds: torch.Tensor
     text: str
@@ -47,6 +51,8 @@ class Encoded:
     layers: dict[str, Any]  # what was asked of the encoder, for the record
     length: dict[str, Any]  # what was done about the text's length, for the record
     warnings: tuple[str, ...] = ()
+    weights: torch.Tensor | None = None
+    emphasis: dict[str, Any] | None = None  # the weights that were read, for the record
 
     def record(self) -> dict[str, Any]:
         tokens = len(self.embeds)
@@ -56,6 +62,7 @@ class Encoded:
             "padded_length": padded_length(tokens),
             "encoder_layer": self.layers,
             "long_prompt": self.length,
+            "emphasis": self.emphasis,
         }
 
 
@@ -102,6 +109,17 @@ def chat_parts(config: Config, user: str) -> ChatParts:
     return parts.map(clean_whitespace) if p.clean_whitespace else parts
 
 
+def read_said(config: Config, user: str) -> weighing.Said:
+    """Some user text as emphasis.mode reads it: without its signs, with its weights. Raises PromptError."""
+    if config.emphasis.mode == "none":
+        return weighing.as_said(user)
+    return weighing.read_weights(user, config.emphasis.weight, _named(config, user))
+
+
+def _named(config: Config, user: str) -> str:
+    return "the prompt" if user == (config.prompt.text or "") else "the negative prompt"
+
+
 def reading_limit(lp: LongPromptConfig) -> tuple[int, str]:
     """How many tokens the LLM reads at most, and the setting that says so."""
     if lp.mode in ("truncate", "refuse") and lp.max_tokens <= lp.encoder_max_tokens:
@@ -128,6 +146,7 @@ def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
     # A short negative prompt beside a long one is no reason for a warning.
     is_main = user == (config.prompt.text or "")
     key = (_chat_key(config, models), user, encoding_settings(config), repr(astuple(config.long_prompt)), is_main)
+    key += astuple(config.emphasis)
     if key in _known:
         _known.move_to_end(key)
         return _known[key]
@@ -147,7 +166,8 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
     """Embeddings of one prompt by an encoder that is in its place: encode -> combine layers -> fit length."""
     el, lp = config.encoder_layer, config.long_prompt
     layers = asked_layers(el, encoder.num_layers)
-    fitted = fit_prompt(config, user, encoder)
+    said = read_said(config, user)
+    fitted = fit_prompt(config, said.text, encoder)
     limit = reading_limit(lp)[0]
     fit = fit_layers(
         config, (_chat_key(config, models), limit), encoder, lambda t: fit_prompt(config, t, encoder, False), layers
@@ -155,9 +175,21 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
     pieces = [fitted]
     if lp.mode == "segments" and len(fitted.token_ids) > lp.max_tokens:
         start, end = fitted.formatted.user_start, fitted.formatted.user_end
-        read = replace(chat_parts(config, user), user=fitted.formatted.text[start:end])
+        read = replace(chat_parts(config, said.text), user=fitted.formatted.text[start:end])
         pieces = split_user(read, *_formatter(config, encoder), lp.max_tokens)
     embeds, users = _joined([_embed(piece, encoder, el, layers, fit) for piece in pieces])
+    weights, emphasis = None, None
+    if config.emphasis.mode != "none":
+        tokens = token_weights(config, said, pieces, encoder)
+        emphasis = weighing.describe_emphasis(config.emphasis.mode, said, tokens)
+        weights = _joined([choose_tokens(_weights(t), p, el.tokens) for t, p in zip(tokens, pieces, strict=True)])[0]
+        if (weights == 1).all():
+            weights = None
+        elif config.emphasis.mode == "from_empty":
+            embeds = weighing.from_empty(embeds, _empty_token(config, encoder, layers, fit), weights)
+            weights = None
+    if weights is not None:
+        weights = fit_weights(weights, embeds, users, lp)
     embeds, length = fit_length(embeds, users, lp)
     length["tokens_asked"] = fitted.asked
     length["tokens_read"] = sum(len(piece.token_ids) for piece in pieces)
@@ -165,7 +197,30 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
     warnings = [fitted.warning] if fitted.warning else []
     warnings += idle_layer_settings(el, layers, encoder.num_layers)
     report = describe_layers(el, layers, encoder.num_layers, fit)
-    return Encoded(embeds.cpu(), fitted.formatted.text, encoder.fingerprint, report, length, tuple(warnings))
+    warnings += said.warnings
+    fingerprint = encoder.fingerprint
+    return Encoded(embeds.cpu(), fitted.formatted.text, fingerprint, report, length, tuple(warnings), weights, emphasis)
+
+
+def token_weights(
+    config: Config, said: weighing.Said, pieces: list[FittedPrompt], tokenizer: Any
+) -> list[list[tuple[str, float]]]:
+    """For each piece of what was said, its tokens as (characters, weight): those of the chat around it weigh 1."""
+    cleaned = chat_parts(config, said.text).user
+    return weighing.weights_of_tokens(cleaned, weighing.carried(said, cleaned), pieces, tokenizer.tokenize)
+
+
+def _weights(tokens: list[tuple[str, float]]) -> torch.Tensor:
+    import torch
+
+    return torch.tensor([weight for _, weight in tokens])
+
+
+def _empty_token(config: Config, encoder: Any, layers: list[int], fit: LayerFit) -> torch.Tensor:
+    """e_0 of from_empty: the same chat without the user's words, through the same layers."""
+    empty = fit_prompt(config, "", encoder, refuse=False)
+    states, _ = _embed(empty, encoder, config.encoder_layer, layers, fit)
+    return weighing.empty_token(states, encoder.tokenize(empty.formatted.text)[1], empty.formatted.user_start)
 
 
 def _embed(
@@ -217,6 +272,25 @@ def fit_length(
     report["tokens_after"] = len(embeds)
     report["positions"] = describe_text_axis(lp, len(embeds))
     return embeds, report
+
+
+def fit_weights(
+    weights: torch.Tensor, embeds: torch.Tensor, users: tuple[int, int], lp: LongPromptConfig
+) -> torch.Tensor:
+    """Weights [tokens] of the tokens that fit_length() makes of embeds: where tokens are averaged, so are they.
+
+    The same shares of the same tokens, so that a word of weight 2 in a token with a word of weight 1 makes 1.5.
+    """
+    import torch
+
+    from llm_dit.text.compress import COMPRESS, compress
+
+    (start, end), before = users, len(embeds)
+    room = lp.max_tokens - (before - (end - start))
+    if lp.mode not in COMPRESS or before <= lp.max_tokens or room < 1:
+        return weights
+    fewer = compress(weights[start:end, None], room, lp.mode, embeds[start:end].cpu())[:, 0]
+    return torch.cat([weights[:start], fewer, weights[end:]])
 
 
 def idle_length_settings(lp: LongPromptConfig, read: int, tokens: int) -> list[str]:

@@ -14,11 +14,13 @@ from llm_dit.denoise.sigmas import steps_of
 from llm_dit.denoise.skip import layers_to_skip
 from llm_dit.models.lora import describe_loras, idle_loras
 from llm_dit.picture import RECORD_VERSION, file_sha256, pixels_sha256
+from llm_dit.text.emphasis import has_weights
 from llm_dit.versions import versions
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from llm_dit.conditioning import Encoded
     from llm_dit.render import Run
 
 
@@ -55,6 +57,7 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "seconds": seconds,
         "warnings": list(dict.fromkeys(w for e in encoded for w in e.warnings))
         + idle_settings(config, levels)
+        + idle_emphasis(config, run.positive, run.negative)
         + idle_sampling(config.sampler, run.sigmas, run.start is not None)
         + idle_positions(config.dype, last.size, trained)
         + idle_highres(config.highres, config.sampler, last.size, trained)
@@ -131,6 +134,32 @@ def idle_settings(config: Config, sigmas: list[float]) -> list[str]:
         lines.append("nag has no effect: nag.alpha is 0.")
     elif not any(in_window(s, nag.sigma_low, nag.sigma_high) for s in sigmas[:-1]):
         lines.append(f"nag has no effect: {no_step(nag, sigmas)}")
+    return lines
+
+
+def idle_emphasis(config: Config, positive: Encoded, negative: Encoded | None) -> list[str]:
+    """Weights that are not read, and settings of emphasis that were given and cannot act, one line each."""
+    e = config.emphasis
+    keys = [key for key in given("emphasis", e) if key != "emphasis.mode"]
+    if e.mode == "none":
+        lines = [f"{key} has no effect: emphasis.mode is none." for key in keys]
+        said = {"the prompt": config.prompt.text or "", "prompt.negative": config.prompt.negative if negative else ""}
+        unread = [name for name, text in said.items() if has_weights(text)]
+        return lines + [
+            f"{name} holds weights such as (words:1.3), which emphasis.mode=none reads as text; emphasis=attention or "
+            "emphasis=from_empty reads them as weights."
+            for name in unread
+        ]
+    read = [r.emphasis for r in (positive, negative) if r]
+    if not any(r["groups"] for r in read):
+        return [f"emphasis.mode={e.mode} has no effect: no words in the prompt have a weight, as (words:1.3) has."]
+    lines = []
+    if not any(r["tokens"] for r in read):
+        lines.append(f"emphasis.mode={e.mode} has no effect: every weight is 1.")
+    if "emphasis.weight" in keys and not any(r["plain"] for r in read):
+        lines.append("emphasis.weight has no effect: every weight in the prompt has a number of its own.")
+    if "emphasis.queries" in keys and e.mode != "attention":
+        lines.append(f"emphasis.queries has no effect: emphasis.mode is {e.mode}.")
     return lines
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from llm_dit.denoise.emphasis import Emphasis
+
 
 @dataclass(frozen=True)
 class Run:
@@ -185,6 +187,7 @@ def denoise(
             config.slg,
             config.nag,
             inf if run.is_second else zero_init_above(config.guidance, run.sigmas),
+            emphasis_of(run),
         )
         follow = following(velocity, transformer, config.dype, run.size, config.model.trained_size)
         name = config.sampler.name
@@ -198,6 +201,16 @@ def denoise(
             f"guidance_scale={config.guidance.guidance_scale:g}. Try hardware.dtype=float32 or less guidance."
         )
     return x, velocity.nfe
+
+
+def emphasis_of(run: Run) -> Emphasis | None:
+    """The weights that attention needs, None when there are none."""
+    from llm_dit.denoise.emphasis import Emphasis
+
+    positive, negative = run.positive.weights, run.negative.weights if run.negative else None
+    if positive is None and negative is None:
+        return None
+    return Emphasis(positive, negative, run.config.emphasis.queries)
 
 
 def first_latents(run: Run, seeds: list[int]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.compose import seeds_of
-from llm_dit.conditioning import fit_prompt, settle_prompt
+from llm_dit.conditioning import fit_prompt, read_said, settle_prompt, token_weights
 from llm_dit.config import Config
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import ConfigError, ImageError, OutputError
@@ -60,7 +60,8 @@ def preview_task(config: Config) -> str:
 
     config = settle_prompt(config)
     tokenizer = load_tokenizer(config.model)
-    fitted = fit_prompt(config, config.prompt.text or "", tokenizer)
+    said = read_said(config, config.prompt.text or "")
+    fitted = fit_prompt(config, said.text, tokenizer)
     count = len(fitted.token_ids)
     print(fitted.formatted.text)
     lp = config.long_prompt
@@ -69,8 +70,12 @@ def preview_task(config: Config) -> str:
     else:
         read = f"{count} tokens"
     print(f"--- {read}, padded to {padded_length(count)}; limit {lp.max_tokens}", file=sys.stderr)
-    if fitted.warning:
-        print(f"warning: {fitted.warning}", file=sys.stderr)
+    if config.emphasis.mode != "none":
+        weights = [(words, w) for words, w in token_weights(config, said, [fitted], tokenizer)[0] if w != 1]
+        read = ", ".join(f"{words!r} {w:.3g}" for words, w in weights)
+        print(f"--- tokens with a weight: {read or 'none'}; all others weigh 1", file=sys.stderr)
+    for warning in filter(None, (fitted.warning, *said.warnings)):
+        print(f"warning: {warning}", file=sys.stderr)
     return fitted.formatted.text
 
 

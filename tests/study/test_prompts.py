@@ -187,7 +187,7 @@ def test_importing_the_module_reads_no_yaml_and_no_torch():
 
 
 def test_every_shipped_set_is_sound():
-    assert list_prompt_sets() == ["nano_fit", "nano_heldout", "nano_long", "standard", "starter"]
+    assert list_prompt_sets() == ["nano_emphasis", "nano_fit", "nano_heldout", "nano_long", "standard", "starter"]
     options = {p.stem for p in (ROOT / "conf" / "prompts").glob("*.yaml")}
     assert options == {"none", *list_prompt_sets()}
     seen = Counter()
@@ -264,6 +264,16 @@ def test_the_files_for_nano_are_what_its_vocabulary_gives(nano_recipe):
     for make in write.SETS:
         committed = (ROOT / "prompts" / f"{make.__name__}.yaml").read_text(encoding="utf-8")
         assert committed == write.as_yaml(make()), "run: uv run python experiments/nano/write_prompts.py"
+
+
+def test_emphasis_marks_one_word_of_each_scene_against_another():
+    prompts = load_prompts("nano_emphasis")
+    assert Counter(p.category for p in prompts) == {"subject": 12, "style": 12, "colour": 12}
+    for p, held in zip(prompts, load_prompts("nano_heldout"), strict=True):
+        assert p.elements == held.elements
+        assert p.prompt.count("(") == 1
+        wanted = next(e.value for e in p.elements if e.tag == p.category)
+        assert f"({wanted})" in p.prompt
 
 
 def scene_of(prompt):

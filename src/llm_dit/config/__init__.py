@@ -27,7 +27,7 @@ from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
 from llm_dit.config.root import Config
 from llm_dit.config.rule import FLOAT16_REASON, MAX_SEED, Rule, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
-from llm_dit.config.text import EncoderLayerConfig, LongPromptConfig, PromptConfig
+from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, PromptConfig
 from llm_dit.config.walk import Parameter, get, is_group, parameters, put, to_dict, type_hints, value_at
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "DataConfig",
     "DiversityMetric",
     "DypeConfig",
+    "EmphasisConfig",
     "EncoderLayerConfig",
     "EntropyMetric",
     "GuidanceConfig",

@@ -10,7 +10,7 @@ from llm_dit.config.metrics import MetricsConfig
 from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
 from llm_dit.config.rule import MAX_SEED, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
-from llm_dit.config.text import EncoderLayerConfig, LongPromptConfig, PromptConfig
+from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, PromptConfig
 
 
 @dataclass
@@ -59,6 +59,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder_layer: EncoderLayerConfig = field(default_factory=EncoderLayerConfig)
     long_prompt: LongPromptConfig = field(default_factory=LongPromptConfig)
+    emphasis: EmphasisConfig = field(default_factory=EmphasisConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     slg: SlgConfig = field(default_factory=SlgConfig)
     nag: NagConfig = field(default_factory=NagConfig)

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from llm_dit.config.rule import param
 
+NORMED_AWAY = (
+    "the transformer begins with an RMSNorm of each token, which cancels any factor; attention and from_empty act"
+)
+
 
 @dataclass
 class PromptConfig:
@@ -83,4 +87,23 @@ class LongPromptConfig:
         "With segments and extend, positions of the text beyond max_tokens: as they come, or slowed by position "
         "interpolation (pi) or NTK scaling until they lie within.",
         choices=("plain", "pi", "ntk"),
+    )
+
+
+@dataclass
+class EmphasisConfig:
+    """Weights of words, written '(words:1.3)' in prompt.text and prompt.negative. docs/conditioning.md"""
+
+    mode: str = param(
+        "none",
+        "none reads parentheses as text; attention adds log(weight) to the attention towards the words; from_empty "
+        "moves their embeddings away from an empty prompt's, or towards it.",
+        choices=("none", "attention", "from_empty"),
+        refused={"scale": NORMED_AWAY},
+    )
+    weight: float = param(1.1, "Weight of '(words)' without a number; a sweep can vary it.", ge=0, le=10)
+    queries: str = param(
+        "picture",
+        "attention: whose attention is weighed, that of the picture's tokens alone, or of all, the text's too.",
+        choices=("picture", "all"),
     )

@@ -9,11 +9,13 @@ A context changes the model itself, so one job at a time may use it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import NagConfig
+from llm_dit.denoise.attention import attend, finished, projected, turned
+from llm_dit.denoise.emphasis import Emphasis, key_bias
 from llm_dit.denoise.guidance import normalized_attention
 from llm_dit.denoise.skip import replaced
 from llm_dit.denoise.velocity import padded_length
@@ -24,12 +26,18 @@ if TYPE_CHECKING:
 
 @contextmanager
 def attending_away(
-    transformer: Any, negative: torch.Tensor, positive_tokens: int, grid: tuple[int, int], settings: NagConfig
+    transformer: Any,
+    negative: torch.Tensor,
+    positive_tokens: int,
+    grid: tuple[int, int],
+    settings: NagConfig,
+    emphasis: Emphasis | None = None,
 ) -> Iterator[None]:
     """Within, the transformer's attention is guided away from the negative caption; afterwards it is as before.
 
     negative: embeddings [tokens, features] in the model's dtype. positive_tokens: of the caption that forwards inside
-    will get, one length for the whole batch. grid: (rows, columns) of the picture in tokens.
+    will get, one length for the whole batch. grid: (rows, columns) of the picture in tokens. emphasis: weights of the
+    words of both, which act in the attention to prompt and negative prompt each.
     """
     text, text_rotary = refine_caption(transformer, negative)
     own_length, length = text.shape[1], padded_length(positive_tokens)
@@ -39,6 +47,13 @@ def attending_away(
     if own_length != length:
         picture_rotary = transformer.rope_embedder(picture_ids(grid, own_length, text.device))[None]
     picture_tokens = padded_length(grid[0] * grid[1])
+
+    weights = emphasis or Emphasis()
+    biases = [
+        None if w is None else key_bias(w, tokens, picture_tokens, text.device)[None]
+        for w, tokens in ((weights.positive, positive_tokens), (weights.negative, len(negative)))
+    ]
+    rows = picture_tokens if weights.queries == "picture" else None
 
     def append(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         import torch
@@ -52,7 +67,7 @@ def attending_away(
         stack.callback(transformer.layers[0].register_forward_pre_hook(append).remove)
         for block in transformer.layers:
             stock = block.attention.processor
-            processor = NagAttention(stock, picture_tokens, picture_rotary, text_rotary, settings)
+            processor = NagAttention(stock, picture_tokens, picture_rotary, text_rotary, settings, biases, rows)
             stack.enter_context(replaced(block.attention, "processor", processor))
         yield
 
@@ -89,6 +104,7 @@ class NagAttention:
     """Attention processor for sequences of picture, caption, negative caption. stock: the one it stands in for.
 
     picture_rotary: the picture's frequencies beside the negative caption, None when they are the caption's own.
+    biases: of the keys [1, picture + text] beside the caption and the negative caption, for the first `rows` queries.
     """
 
     def __init__(
@@ -98,12 +114,16 @@ class NagAttention:
         picture_rotary: torch.Tensor | None,
         text_rotary: torch.Tensor,
         settings: NagConfig,
+        biases: Sequence[torch.Tensor | None] = (None, None),
+        rows: int | None = None,
     ):
         self.backend = stock._attention_backend
         self.picture_tokens = picture_tokens
         self.picture_rotary = picture_rotary
         self.text_rotary = text_rotary
         self.settings = settings
+        self.biases = biases
+        self.rows = rows
 
     def __call__(
         self,
@@ -116,41 +136,24 @@ class NagAttention:
         """hidden_states [batch, picture + caption + negative, dim]; freqs_cis of the first two. Returns that shape."""
         import torch
 
-        query, key, value = (
-            part(hidden_states).unflatten(-1, (attn.heads, -1)) for part in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        query = query if attn.norm_q is None else attn.norm_q(query)
-        key = key if attn.norm_k is None else attn.norm_k(key)
+        query, key, value = projected(attn, hidden_states)
         picture, shared = self.picture_tokens, freqs_cis.shape[1]
 
         ours = [turned(part[:, :shared], freqs_cis) for part in (query, key)]
-        positive = self._attend(*ours, value[:, :shared])
+        positive = attend(*ours, value[:, :shared], self.backend, self.biases[0], self.rows)
         seen = [
             o[:, :picture] if self.picture_rotary is None else turned(part[:, :picture], self.picture_rotary)
             for o, part in zip(ours, (query, key), strict=True)
         ]
         texts = [turned(part[:, shared:], self.text_rotary) for part in (query, key)]
-        negative = self._attend(
+        negative = attend(
             *(torch.cat(pair, dim=1) for pair in zip(seen, texts, strict=True)),
             torch.cat([value[:, :picture], value[:, shared:]], dim=1),
+            self.backend,
+            self.biases[1],
+            self.rows,
         )
         s = self.settings
         guided = normalized_attention(positive[:, :picture], negative[:, :picture], s.scale, s.tau, s.alpha)
         out = torch.cat([guided, positive[:, picture:], negative[:, picture:]], dim=1)
-        for part in attn.to_out:
-            out = part(out)
-        return out
-
-    def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """[batch, tokens, heads, channels] to [batch, tokens, heads x channels], by the model's own kernel."""
-        from diffusers.models.attention_dispatch import dispatch_attention_fn
-
-        return dispatch_attention_fn(query, key, value, backend=self.backend).flatten(2, 3)
-
-
-def turned(x: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
-    """x [batch, tokens, heads, channels] with its channel pairs turned by frequencies [batch or 1, tokens, pairs]."""
-    import torch
-
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs * rotary.unsqueeze(2)).flatten(3).type_as(x)
+        return finished(attn, out)

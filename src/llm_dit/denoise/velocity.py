@@ -28,6 +28,8 @@ from llm_dit.denoise.skip import layers_to_skip, skipping
 if TYPE_CHECKING:
     import torch
 
+    from llm_dit.denoise.emphasis import Emphasis
+
 CAPTION_MULTIPLE = 32  # captions and pictures are padded to a multiple of this with learned tokens that are attended
 
 
@@ -40,7 +42,8 @@ class ZImageVelocity:
     """Guided velocity of a batch of pictures that share one prompt. One run each: APG remembers earlier steps.
 
     prompt_embeds, negative_prompt_embeds: [tokens, features]; the latter for CFG and NAG. Without settings there is
-    no guidance. zero_above: noise level above which the velocity is 0 (guidance.zero_init_above).
+    no guidance. zero_above: noise level above which the velocity is 0 (guidance.zero_init_above). emphasis: weights of
+    the tokens of both, which act in every forward that reads them.
     nfe counts forwards of one picture, of up to 3 a step: positive, negative, skipping layers.
     """
 
@@ -53,6 +56,7 @@ class ZImageVelocity:
         slg: SlgConfig | None = None,
         nag: NagConfig | None = None,
         zero_above: float = inf,
+        emphasis: Emphasis | None = None,
     ):
         self.guidance, self.slg, self.nag = guidance or GuidanceConfig(), slg or SlgConfig(), nag or NagConfig()
         if (self.guidance.guidance_scale > 0 or nag_is_given(self.nag)) and negative_prompt_embeds is None:
@@ -64,6 +68,7 @@ class ZImageVelocity:
         self.negative = negative_prompt_embeds.to(self.dtype) if negative_prompt_embeds is not None else None
         self.layers = layers_to_skip(self.slg.layers, len(transformer.layers)) if self.slg.scale > 0 else []
         self.zero_above = zero_above
+        self.emphasis = emphasis
         self.nfe = 0
         self._average: torch.Tensor | None = None
 
@@ -80,14 +85,13 @@ class ZImageVelocity:
         if need.negative and not need.nag and padded_length(len(self.positive)) == padded_length(len(self.negative)):
             positive, negative = self._predict(x, sigma, [self.positive, self.negative])
         else:
-            with self._attending_away(x) if need.nag else nullcontext():
-                positive = self._predict(x, sigma, [self.positive])[0]
+            positive = self._predict(x, sigma, [self.positive], need.nag)[0]
             negative = self._predict(x, sigma, [self.negative])[0] if need.negative else None
         guided = positive if negative is None else self._guided(x, sigma, positive, negative)
         if need.skipped:
             # The same attention as the positive prediction's, so that they differ by the layers alone.
-            with self._attending_away(x) if need.nag else nullcontext(), self._skipping():
-                skipped = self._predict(x, sigma, [self.positive])[0]
+            with self._skipping():
+                skipped = self._predict(x, sigma, [self.positive], need.nag)[0]
             guided = away_from(guided, positive, skipped, self.slg.scale)
             if self.slg.rescale > 0:
                 guided = rescale_std(guided, positive, self.slg.rescale)
@@ -113,14 +117,25 @@ class ZImageVelocity:
     def _skipping(self) -> AbstractContextManager[None]:
         return skipping(self.transformer, self.layers, self.slg.kind)
 
-    def _attending_away(self, x: torch.Tensor) -> AbstractContextManager[None]:
-        from llm_dit.denoise.nag import attending_away
-
+    def _attention(self, x: torch.Tensor, captions: list[torch.Tensor], nag: bool) -> AbstractContextManager[None]:
+        """How the model attends within one forward of these captions."""
+        if not nag and self.emphasis is None:
+            return nullcontext()
         patch = self.transformer.all_patch_size[0]
         grid = (x.shape[-2] // patch, x.shape[-1] // patch)
-        return attending_away(self.transformer, self.negative, len(self.positive), grid, self.nag)
+        if nag:
+            from llm_dit.denoise.nag import attending_away
 
-    def _predict(self, x: torch.Tensor, sigma: float, captions: list[torch.Tensor]) -> list[torch.Tensor]:
+            return attending_away(self.transformer, self.negative, len(self.positive), grid, self.nag, self.emphasis)
+        from llm_dit.denoise.emphasis import emphasising
+
+        weights = {id(self.positive): self.emphasis.positive, id(self.negative): self.emphasis.negative}
+        said = [(c, weights[id(c)]) for c in captions for _ in range(len(x) if len(captions) > 1 else 1)]
+        return emphasising(self.transformer, said, padded_length(grid[0] * grid[1]), self.emphasis.queries)
+
+    def _predict(
+        self, x: torch.Tensor, sigma: float, captions: list[torch.Tensor], nag: bool = False
+    ) -> list[torch.Tensor]:
         import torch
 
         batch = len(x)
@@ -128,6 +143,7 @@ class ZImageVelocity:
         # The model's time 1 - sigma by way of diffusers' 1000 timesteps in float32: the same bits (see sigmas.py).
         time = (1000 - torch.full((len(latents),), sigma, dtype=torch.float32, device=x.device) * 1000) / 1000
         texts = [caption for caption in captions for _ in range(batch)]
-        out = self.transformer(latents, time, texts, return_dict=False)[0]
+        with self._attention(x, captions, nag):
+            out = self.transformer(latents, time, texts, return_dict=False)[0]
         velocity = -torch.stack([o.squeeze(1).float() for o in out])
         return list(velocity.split(batch))

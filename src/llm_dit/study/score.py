@@ -112,7 +112,9 @@ def sample_of(cell: CellFolder, record: dict[str, Any]) -> Sample:
     from llm_dit.picture import read_picture
 
     elements = tuple(Element(tag, value) for e in record.get("elements", ()) for tag, value in e.items())
-    return Sample(read_picture(cell.path / record["path"]), record["prompt"], elements)
+    # A metric reads what the model read, not the signs of emphasis around it.
+    said = (record.get("emphasis") or {}).get("text", record["prompt"])
+    return Sample(read_picture(cell.path / record["path"]), said, elements)
 
 
 def by_prompt(records: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:

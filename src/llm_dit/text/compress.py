@@ -1,7 +1,9 @@
 """Fewer tokens out of many: pure functions from embeddings [..., tokens, features] to [..., length, features].
 
-They compute in float32 and return float32, in the order of the text. Which tokens are compressed (the user's, never
-the chat template's) and to what length is decided in conditioning.py. docs/conditioning.md has formulae and sources.
+They compute in float32 and return float32, in the order of the text. What goes along with tokens, such as their
+weights, is compressed by the same shares: then `by` holds the tokens, which decide, and x what goes along. Which
+tokens are compressed (the user's, never the chat template's) and to what length is decided in conditioning.py.
+docs/conditioning.md has formulae and sources.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ NEIGHBOURS = (-2, -1, 1, 2)  # what attention_pool compares a token with
 LEAST_IMPORTANCE = 0.1
 
 
-def interpolate(x: torch.Tensor, length: int) -> torch.Tensor:
+def interpolate(x: torch.Tensor, length: int, by: torch.Tensor | None = None) -> torch.Tensor:
     """Linear interpolation at evenly spaced positions; the first and the last token are kept as they are."""
     import torch
 
@@ -29,7 +31,7 @@ def interpolate(x: torch.Tensor, length: int) -> torch.Tensor:
     return x[..., below, :] * (1 - share) + x[..., above, :] * share
 
 
-def pool(x: torch.Tensor, length: int) -> torch.Tensor:
+def pool(x: torch.Tensor, length: int, by: torch.Tensor | None = None) -> torch.Tensor:
     """Means over regions as equal as can be, which overlap by one token where they do not divide evenly.
 
     Region j is floor(j n / m) to ceil((j + 1) n / m), as in torch's adaptive_avg_pool1d.
@@ -60,7 +62,7 @@ def importance(x: torch.Tensor) -> torch.Tensor:
     return found - found.amin(-1, keepdim=True) + LEAST_IMPORTANCE
 
 
-def attention_pool(x: torch.Tensor, length: int) -> torch.Tensor:
+def attention_pool(x: torch.Tensor, length: int, by: torch.Tensor | None = None) -> torch.Tensor:
     """Mean over regions, each token weighted by the softmax of its importance within its region.
 
     Region of token i is floor(i length / tokens): they do not overlap.
@@ -69,14 +71,16 @@ def attention_pool(x: torch.Tensor, length: int) -> torch.Tensor:
 
     tokens = x.shape[-2]
     region = torch.arange(tokens, device=x.device) * length // tokens
-    weight = importance(x).exp()  # importances lie within 2.1 of each other, so this cannot overflow
+    weight = importance(
+        x if by is None else by
+    ).exp()  # importances lie within 2.1 of each other, so this cannot overflow
     total = weight.new_zeros((*weight.shape[:-1], length)).index_add(-1, region, weight)
     weight = weight / total[..., region]
     pooled = weight.new_zeros((*x.shape[:-2], length, x.shape[-1]))
     return pooled.index_add(-2, region, weight[..., None] * x.float())
 
 
-def merge(x: torch.Tensor, length: int) -> torch.Tensor:
+def merge(x: torch.Tensor, length: int, by: torch.Tensor | None = None) -> torch.Tensor:
     """Token merging (ToMe, Bolya and others 2210.09461): the most similar tokens become one, weighted by their sizes.
 
     Each round parts the tokens alternately into two sets, finds for each of the first the most similar one of the
@@ -86,18 +90,23 @@ def merge(x: torch.Tensor, length: int) -> torch.Tensor:
     import torch
 
     if x.ndim > 2:
-        return torch.stack([merge(row, length) for row in x])
-    x, size = x.float(), torch.ones(x.shape[0], device=x.device)
+        decide = [None] * len(x) if by is None else by
+        return torch.stack([merge(row, length, one) for row, one in zip(x, decide, strict=True)])
+    features = x.shape[-1] if by is None else by.shape[-1]
+    x = x.float() if by is None else torch.cat([by.float(), x.float()], dim=-1)
+    size = torch.ones(x.shape[0], device=x.device)
     while len(x) > length:
-        x, size = _merge_round(x, size, len(x) - length)
-    return x
+        x, size = _merge_round(x, size, len(x) - length, features)
+    return x if by is None else x[:, features:]
 
 
-def _merge_round(x: torch.Tensor, size: torch.Tensor, too_many: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One round of ToMe on [tokens, features] with sizes [tokens]."""
+def _merge_round(
+    x: torch.Tensor, size: torch.Tensor, too_many: int, features: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One round of ToMe on [tokens, features and what is carried] with sizes [tokens]."""
     import torch
 
-    unit = torch.nn.functional.normalize(x, dim=-1)
+    unit = torch.nn.functional.normalize(x[:, :features], dim=-1)
     first = torch.arange(1, len(x), 2, device=x.device)
     second = torch.arange(0, len(x), 2, device=x.device)
     best, partner = (unit[first] @ unit[second].T).max(-1)
@@ -111,7 +120,7 @@ def _merge_round(x: torch.Tensor, size: torch.Tensor, too_many: int) -> tuple[to
     return (total / size[:, None])[kept], size[kept]
 
 
-COMPRESS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
+COMPRESS: dict[str, Callable[..., torch.Tensor]] = {
     "interpolate": interpolate,
     "pool": pool,
     "attention_pool": attention_pool,
@@ -119,11 +128,11 @@ COMPRESS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 }
 
 
-def compress(x: torch.Tensor, length: int, how: str) -> torch.Tensor:
+def compress(x: torch.Tensor, length: int, how: str, by: torch.Tensor | None = None) -> torch.Tensor:
     """Tokens [..., tokens, features] to at most `length` of them; fewer are left alone. Raises ValueError below 1."""
     if length < 1:
         raise ValueError(f"{length} tokens cannot hold a text")
-    return x if x.shape[-2] <= length else COMPRESS[how](x, length)
+    return x if x.shape[-2] <= length else COMPRESS[how](x, length, by)
 
 
 def nearness(x: torch.Tensor, original: torch.Tensor) -> tuple[float, float]:
