@@ -23,7 +23,6 @@ from itertools import cycle
 
 import numpy as np
 from domain import (
-    COUNTS,
     OPPOSITE,
     RELATIONS,
     STYLES,
@@ -52,9 +51,8 @@ SIZED = 0.3  # of the looks are drawn small, as many large
 PAIRS, PAIRS_TWICE, PAIRS_OPEN = 7500, 2000, 0.12  # pairs; how many are drawn twice; share with open prompts only
 COUNTED = {1: 420, 2: 1500, 3: 1350}  # how many scenes of each count; all are drawn twice
 NOT_FOR_ADAPTERS = {"volcano", "tent", "rainbow"}  # FxEmoji draws these as a square with a scene of its own
-ADAPTER_SUBJECTS_KEPT = (
-    5  # one in so many subjects of an unseen style is left out of its training set, to ask for later
-)
+ADAPTER_SUBJECTS_KEPT = 5  # one in so many subjects of an unseen style is kept to be asked for, not trained on
+
 Entry = tuple[Scene, list[str], int]  # what is shown, its prompts, how many pictures
 
 

@@ -107,10 +107,23 @@ COUNT_WORDINGS = {
     3: ["three {many}", "3 {many}", "a group of three {many}", "three {many} together", "a trio of {many}"],
 }  # of two and three, the last is held out
 SIZE_WORDS = {"small": ["small", "tiny", "little"], "large": ["large", "big", "huge"]}
-FILLERS = (
-    "lovely cute nice simple beautiful friendly charming pretty delightful neat classic cheerful splendid elegant "
-    "fine wonderful adorable vivid stylish iconic detailed typical"
-).split()
+FILLERS = [
+    *(
+        "lovely",
+        "cute",
+        "nice",
+        "simple",
+        "beautiful",
+        "friendly",
+        "charming",
+        "pretty",
+        "delightful",
+        "neat",
+        "classic",
+    ),
+    *("cheerful", "splendid", "elegant", "fine", "wonderful", "adorable", "vivid", "stylish", "iconic", "detailed"),
+    "typical",
+]
 HELD_OUT_FILLERS = ["gorgeous", "quirky", "marvellous", "amusing"]
 NOUNS = {
     "cartoon": ["illustration", "drawing", "picture"],

@@ -1,12 +1,12 @@
 """Train nano's VAE on for version 1: small drawings, several in a picture, and ink.
 
     uv run python experiments/nano/tune_vae.py --steps 1200               # encoder and decoder
-    uv run python experiments/nano/tune_vae.py --steps 4000 --decoder     # then the decoder alone: latents stay as they are
+    uv run python experiments/nano/tune_vae.py --steps 4000 --decoder     # then the decoder alone: latents stay
 
 Goes on from assets/nano/vae.pt (train_vae.py), later from its own checkpoint assets/nano/v1/vae.pt, written every 100
-steps. The first VAE saw few small drawings and no line art, and blurs both (vae_check.py). Here all pictures are 128 px,
-most of them scenes of the training, and errors count five times where there is something to see. With --decoder the
-encoder is frozen, so that latents encoded before stay right, and checkpoints go to v1/vae_decoder.pt.
+steps. The first VAE saw few small drawings and no line art, and blurs both (vae_check.py). Here all pictures are
+128 px, most of them scenes of the training, and errors count five times where there is something to see. With --decoder
+the encoder is frozen, so that latents encoded before stay right, and checkpoints go to v1/vae_decoder.pt.
 """
 
 from __future__ import annotations
