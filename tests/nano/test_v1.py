@@ -271,3 +271,48 @@ def test_the_judge_s_scenes_are_a_function_of_the_seed(recipe, sprites):
     ]
     assert looks
     assert not [look for look in looks if d.held_out_look(*look)]
+
+
+def wanted(facts):
+    """What a prompt of these facts asks for, without style and colour, which an open prompt leaves out."""
+    parts = {key: facts[key] for key in ("subjects", "relation", "count") if key in facts}
+    return parts | ({"size": facts["size"]} if facts.get("size", "plain") != "plain" else {})
+
+
+def test_every_prompt_of_the_training_is_understood(recipe):
+    m, w = recipe("make_data"), recipe("judge_words")
+    for scene, prompts, _ in m.training_entries()[::5]:
+        facts = m.facts(scene)
+        for text in prompts:
+            asked = w.asked_in_text(text)
+            look = {key: facts[key] for key in ("style", "colour") if key in asked}
+            assert asked == wanted(facts) | look, text
+
+
+def test_held_out_prompts_are_understood_and_their_elements_say_the_same(recipe):
+    from llm_dit.study.prompts import load_prompts
+
+    m, w = recipe("make_data"), recipe("judge_words")
+    for entry in m.heldout_entries(6, 24, 12, 32, 20):
+        look = {key: entry[key] for key in ("style", "colour")}
+        assert w.asked_in_text(entry["prompt"]) == wanted(entry) | look, entry["prompt"]
+    prompts = load_prompts("nano_v1_heldout")
+    assert len(prompts) == 48
+    assert Counter(p.category for p in prompts) == {"single": 18, "pair": 16, "count": 14}
+    for p in prompts:
+        assert w.asked_in_elements(p.elements) == w.asked_in_text(p.prompt), p.prompt
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A fox and an owl", {"subjects": ["fox", "owl"], "relation": None}),
+        ("foxes on a red background", {"subjects": ["fox"], "count": None, "colour": "red"}),
+        ("a fox, an owl and a key", {"subjects": [None]}),
+        ("a key with a fox to its right", {"subjects": ["key", "fox"], "relation": "left of"}),
+        ("a hot dog underneath two hot peppers", {"subjects": ["hot dog", "hot pepper"], "relation": "below"}),
+        ("a carpet", {}),
+    ],
+)
+def test_words_of_other_prompts(recipe, text, expected):
+    assert recipe("judge_words").asked_in_text(text) == expected
