@@ -21,10 +21,11 @@ from common import to_tensor
 from domain import COUNTS, OPPOSITE, RELATIONS, STYLES, Scene
 from judge_net import Drawing, SceneNet, count_is, drawings, in_relation, scene_scores
 from judge_scenes import KEYS, batch, load_icons, make_bank, nothing
-from judge_train import OUT, load_average, newest_vae
+from judge_train import OUT, load_average
 from layouts import compose, load_sprites, picture, places, shade
 from paths import V1
 from safetensors.torch import load_file
+from tune_vae import newest_vae
 
 SEED = 83
 KINDS = ("subject", "relation", "count", "size", "style", "colour")

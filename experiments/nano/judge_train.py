@@ -20,30 +20,18 @@ from dataclasses import asdict
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from diffusers import AutoencoderKL
 from judge_net import SceneNet
 from judge_scenes import KEYS, Batch, Icons, Seen, Told, batch, load_icons, make_bank
 from muon import Muon
-from paths import SHIPPED, V1
+from paths import V1
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from train_vae import CONFIG
+from tune_vae import newest_vae
 
 SEED, BATCH, RATE = 47, 48, 4e-3
 BANK = 1536  # pictures through the VAE
 SHARES = {"centre": 0.6, "subject": 1.0, "side": 0.5, "style": 0.7, "colour": 0.4}
 OUT = V1 / "judge"
-
-
-def newest_vae() -> AutoencoderKL:
-    """The VAE that nano's pictures will be decoded with, as far as it is trained now."""
-    for name in ("vae_decoder.pt", "vae.pt"):
-        if (V1 / name).exists():
-            state = torch.load(V1 / name, weights_only=True)["average"]
-            vae = AutoencoderKL(**CONFIG)
-            vae.load_state_dict({k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")})
-            return vae.eval().requires_grad_(False)
-    return AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
 
 
 def load_bank(icons: Icons) -> tuple[np.ndarray, list[Told]]:

@@ -2,6 +2,7 @@
 
     uv run python experiments/nano/tune_vae.py --steps 1200               # encoder and decoder
     uv run python experiments/nano/tune_vae.py --steps 4000 --decoder     # then the decoder alone: latents stay
+    uv run python experiments/nano/tune_vae.py --export                   # assets/nano/v1/vae, a diffusers folder
 
 Goes on from assets/nano/vae.pt (train_vae.py), later from its own checkpoint assets/nano/v1/vae.pt, written every 100
 steps. The first VAE saw few small drawings and no line art, and blurs both (vae_check.py). Here all pictures are
@@ -23,7 +24,7 @@ from domain import STYLES
 from layouts import Place, compose, load_sprites, picture
 from make_data import training_entries
 from muon import Muon
-from paths import ASSETS, V1
+from paths import ASSETS, SHIPPED, V1
 from train_vae import CONFIG, KL_WEIGHT, report
 
 SEED = 12
@@ -55,15 +56,46 @@ def loss_of(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     )
 
 
+def newest_vae(**factors: float) -> AutoencoderKL:
+    """The average of v1/vae_decoder.pt or v1/vae.pt, the first that is there, else the shipped VAE; float32.
+
+    factors: scaling_factor and shift_factor, if they are known.
+    """
+    for name in ("vae_decoder.pt", "vae.pt"):
+        if (V1 / name).exists():
+            state = torch.load(V1 / name, weights_only=True)["average"]
+            vae = AutoencoderKL(**CONFIG, **factors)
+            vae.load_state_dict({k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")})
+            return vae.eval().requires_grad_(False)
+    return AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
+
+
+@torch.no_grad()
+def export(pictures: int = 400) -> None:
+    """Write the newest VAE as float16 to assets/nano/v1/vae, with mean and spread of the training's latents."""
+    sprites, scenes = load_sprites(), [scene for scene, _, _ in training_entries()[:pictures]]
+    x = to_tensor(np.stack([picture(sprites, s, np.random.default_rng((SEED, i))) for i, s in enumerate(scenes)]))
+    vae, shipped = newest_vae(), AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32)
+    latents, before = (torch.cat([v.encode(p).latent_dist.mean for p in x.split(16)]) for v in (vae, shipped))
+    moved = (latents - before).std() / before.std()
+    factors = {"scaling_factor": 1 / latents.std().item(), "shift_factor": latents.mean().item()}
+    newest_vae(**factors, force_upcast=False).half().save_pretrained(V1 / "vae")
+    print(f"{V1 / 'vae'}: {factors}; the latents moved by {moved:.3f} of their spread from the shipped VAE's")
+
+
 def main() -> None:
     """Train, or go on training, to `--steps`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--decoder", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", action="store_true", help="no training: write the newest VAE as a folder")
     args = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(args.threads)
+    if args.export:
+        export()
+        return
     sprites, scenes = load_sprites(), [scene for scene, _, _ in training_entries()]
     share = np.array([SHARES[s.size if s.kind == "single" else s.kind] for s in scenes])
     share /= share.sum()

@@ -1,10 +1,11 @@
-"""Is the shipped VAE good enough for the pictures of version 1? PSNR by kind of scene and by style, and a sheet.
+"""Is a VAE good enough for the pictures of version 1? PSNR by kind of scene and by style, and a sheet.
 
-    uv run python experiments/nano/vae_check.py [--count N]
+    uv run python experiments/nano/vae_check.py [--count N]       # the shipped one
+    uv run python experiments/nano/vae_check.py --tuned           # the newest of tune_vae.py
 
 PSNR in dB (peak 1) of whole pictures, as for the training's own report, and of the square around each drawing alone:
-plain backgrounds are easy and fill much of a picture with something small in it. assets/nano/v1/vae_check.png holds
-rows of pictures over their reconstructions, one pair of rows a kind.
+plain backgrounds are easy and fill much of a picture with something small in it. assets/nano/v1/vae_check.png
+(vae_check_tuned.png) holds rows of pictures over their reconstructions, one pair of rows a kind.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from layouts import load_sprites, picture, places
 from make_data import SEED, training_entries
 from paths import SHIPPED, SIZE, V1
 from PIL import Image
+from tune_vae import newest_vae
 
 
 def psnr(error: torch.Tensor) -> float:
@@ -32,9 +34,15 @@ def main() -> None:
     """Draw, rebuild, measure."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=48, help="pictures of each kind")
-    count = parser.parse_args().count
+    parser.add_argument("--tuned", action="store_true")
+    args = parser.parse_args()
+    count = args.count
     torch.set_num_threads(1)
-    vae = AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
+    vae = (
+        newest_vae()
+        if args.tuned
+        else AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
+    )
     sprites, groups = load_sprites(), {}
     for scene, _, _ in training_entries():
         name = scene.size if scene.kind == "single" else f"{scene.kind} {scene.count if scene.other is None else 2}"
@@ -57,7 +65,7 @@ def main() -> None:
         print(f"{name:10s}" + "".join(cells) + f"{each.mean():8.1f}{drawn.mean():7.1f} {each.min():7.1f}", flush=True)
         for part in (x, rebuilt):
             rows.append(np.concatenate(list(to_pictures(part[:12])), 1))
-    Image.fromarray(np.concatenate(rows)).save(V1 / "vae_check.png")
+    Image.fromarray(np.concatenate(rows)).save(V1 / ("vae_check_tuned.png" if args.tuned else "vae_check.png"))
 
 
 if __name__ == "__main__":
