@@ -1,11 +1,12 @@
-"""Fetch the emoji packages and draw every icon in every style: assets/nano/sprites.npy.
+"""Fetch the emoji packages and draw every icon in every style: assets/nano/v1/sprites.npy.
 
     uv run --extra data python experiments/nano/sprites.py
 
 Packages come through `npm pack` at pinned versions; their sha512 and the sha256 of the files read inside are
 checked. Nothing of them is run. The result is uint8 [icons, styles, 160, 160, 4] (straight alpha, fitted into the
-square): first the subjects in the order of vocabulary.SUBJECTS, then every other icon that all three sets have
-(no people, flags or parts), which only the VAE sees. Their labels are in sprites.json.
+square): first the subjects in the order of domain.SUBJECTS, then every other icon that all sets have (no people,
+flags or parts), which only the VAE and the judge see. Their labels are in sprites.json. Ink has no colour of its own:
+its drawings are black. The styles kept from training are in unseen_STYLE.npz: sprites [n, 160, 160, 4] and subjects.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import base64
 import hashlib
 import io
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from paths import ASSETS, PACKAGES
+from domain import STYLES, SUBJECTS, UNSEEN_STYLES
+from paths import PACKAGES, V1
 from PIL import Image
-from vocabulary import STYLES, SUBJECTS
 
 SPRITE = 160  # px; scenes are 128 px, so a sprite is always shrunk
 
@@ -36,6 +38,18 @@ PINNED = {
         "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
         {"icons.json": "f5f4cf457c0db2ad5a2e42e033e02e0c87d10e43d0164cfffb3bb84914970a63"},
     ),
+    "@iconify-json/fluent-emoji-high-contrast@1.2.6": (
+        "esqhZPpkrF7sNX3NsLoh8KW64okEr/bzko7WNnFP+qTJGAqDPDYjp0925yxuivXy3HtVQB8xhIKu3+Nq1byX5w==",
+        {"icons.json": "c522fb74fef65ccef67b38dfdbf0f3dcd4353339e4b8faec4aa45faf83ed4739"},
+    ),
+    "@iconify-json/noto-v1@1.2.5": (
+        "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        {"icons.json": "ce70d8aa90345cf389875c3571ecd245bd943401822a0c5a0f62336bf8487333"},
+    ),
+    "@iconify-json/fxemoji@1.2.2": (
+        "UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+        {"icons.json": "d8ef67b94a32d0abcd314d1c35db56178eaa8fa8ad71130e312f3460e307c2bf"},
+    ),
     "@lobehub/fluent-emoji-3d@1.1.0": (
         "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
         {},
@@ -47,6 +61,41 @@ PINNED = {
             "en/messages.json": "6bffab078a0d90c4cca03bd3ff1045fdba33a77d31b1408b1cf1c414d7f1ab3c",
         },
     ),
+}
+
+# FxEmoji's own names where they are not the label without spaces.
+FX_NAMES = {
+    "cat": "cat",
+    "dog": "dog",
+    "rabbit": "bunny",
+    "panda": "pandaface",
+    "tiger": "tiger",
+    "pig": "pig",
+    "mouse": "mouse",
+    "monkey": "monkeyface",
+    "sheep": "sheep",
+    "camel": "bactriancamel",
+    "whale": "spurtingwhale",
+    "dragon": "dragonhead",
+    "pizza": "sliceofpizza",
+    "eggplant": "aubergine",
+    "corn": "earofmaize",
+    "hot pepper": "chilipepper",
+    "pine tree": "evergreen",
+    "house": "housebuilding",
+    "castle": "europeancastle",
+    "train": "steamlocomotive",
+    "gift": "present",
+    "lightning bolt": "bolt",
+    "globe": "americasglobe",
+    "telephone": "blacktelephone",
+    "magnifying glass": "leftmagnifyingglass",
+    "scissors": "blackscissors",
+    "hourglass": "hourglass",
+    "diamond": "gem",
+    "sun": "sunrays",
+    "lock": "lock",
+    "football": "americanfootball",
 }
 
 
@@ -122,7 +171,11 @@ def labelled_codes() -> dict[str, str]:
 def drawers() -> dict[str, tuple[set[str], Callable[[str], Image.Image]]]:
     """For each source of STYLES: the codes it has, and a function that draws one."""
     result = {}
-    for source, spec in (("noto", "@iconify-json/noto@1.2.9"), ("flat", "@iconify-json/fluent-emoji-flat@1.2.6")):
+    for source, spec in (
+        ("noto", "@iconify-json/noto@1.2.9"),
+        ("flat", "@iconify-json/fluent-emoji-flat@1.2.6"),
+        ("ink", "@iconify-json/fluent-emoji-high-contrast@1.2.6"),
+    ):
         tarball = fetch(spec)
         icons = json.loads(read(tarball, "icons.json"))
         names = {code_of(code): name for code, name in json.loads(read(tarball, "chars.json")).items()}
@@ -133,22 +186,46 @@ def drawers() -> dict[str, tuple[set[str], Callable[[str], Image.Image]]]:
     return result
 
 
+def unseen_icons(source: str) -> dict[str, np.ndarray]:
+    """subject -> sprite, of a set whose icons are known by name only: the label as a slug, or FX_NAMES."""
+    spec = {"fx": "@iconify-json/fxemoji@1.2.2", "noto-v1": "@iconify-json/noto-v1@1.2.5"}[source]
+    icons = json.loads(read(fetch(spec), "icons.json"))
+    result = {}
+    for subject, label in SUBJECTS.items():
+        slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+        wanted = [FX_NAMES[subject]] if source == "fx" and subject in FX_NAMES else [slug, slug.replace("-", "")]
+        found = [name for name in wanted if name in icons["icons"]]
+        if found:
+            result[subject] = fit(draw_svg(icons, found[0]))
+    return result
+
+
 def main() -> None:
     """Fetch, draw, save."""
     codes, sets = labelled_codes(), drawers()
     shared = [label for label, code in codes.items() if all(code in have for have, _ in sets.values())]
     labels = list(SUBJECTS.values()) + [label for label in shared if label not in SUBJECTS.values()]
-    ASSETS.mkdir(parents=True, exist_ok=True)
-    rgba = np.stack([[fit(sets[source][1](codes[label])) for source in STYLES.values()] for label in labels])
-    np.save(ASSETS / "sprites.npy", rgba)
-    (ASSETS / "sprites.json").write_text(json.dumps(labels, indent=1))
-    sheet = Image.new("RGB", (24 * 64, -(-len(SUBJECTS) // 8) * 64), (235, 235, 235))
-    for i, row in enumerate(rgba[: len(SUBJECTS)]):
-        for j, sprite in enumerate(row):
-            small = Image.fromarray(sprite).resize((60, 60))
-            sheet.paste(small, ((i % 8 * 3 + j) * 64 + 2, i // 8 * 64 + 2), small)
-    sheet.save(ASSETS / "sprites.png")
-    print(f"{len(SUBJECTS)} subjects and {len(labels) - len(SUBJECTS)} other icons x {len(STYLES)} styles in {ASSETS}")
+    V1.mkdir(parents=True, exist_ok=True)
+    shape = (len(labels), len(STYLES), SPRITE, SPRITE, 4)
+    rgba = np.lib.format.open_memmap(V1 / "sprites.npy", "w+", np.uint8, shape)
+    for i, label in enumerate(labels):
+        for j, source in enumerate(STYLES.values()):
+            rgba[i, j] = fit(sets[source][1](codes[label]))
+    rgba.flush()
+    (V1 / "sprites.json").write_text(json.dumps(labels, indent=1))
+    unseen = {style: unseen_icons(source) for style, source in UNSEEN_STYLES.items()}
+    for style, icons in unseen.items():
+        np.savez(V1 / f"unseen_{style}.npz", subjects=list(icons), sprites=np.stack(list(icons.values())))
+    columns = len(STYLES) + len(UNSEEN_STYLES)
+    sheet = Image.new("RGB", (6 * columns * 64, -(-len(SUBJECTS) // 6) * 64), (235, 235, 235))
+    for i, subject in enumerate(SUBJECTS):
+        for j, sprite in enumerate([*rgba[i], *(icons.get(subject) for icons in unseen.values())]):
+            if sprite is not None:
+                small = Image.fromarray(sprite).resize((60, 60))
+                sheet.paste(small, ((i % 6 * columns + j) * 64 + 2, i // 6 * 64 + 2), small)
+    sheet.save(V1 / "sprites.png")
+    print(f"{len(SUBJECTS)} subjects and {len(labels) - len(SUBJECTS)} other icons x {len(STYLES)} styles in {V1}")
+    print({style: len(icons) for style, icons in unseen.items()})
 
 
 if __name__ == "__main__":

@@ -131,14 +131,14 @@ def main() -> None:
 
 
 @torch.no_grad()
-def report(vae: AutoencoderKL, x: torch.Tensor, cpu_seconds: float) -> None:
+def report(vae: AutoencoderKL, x: torch.Tensor, cpu_seconds: float, sheet: str = "vae.png") -> None:
     """Print PSNR (dB, peak 1) and the latents' spread; draw pictures over their reconstructions."""
     posterior = vae.encode(x).latent_dist
     out = vae.decode(posterior.mean).sample.clamp(-1, 1)
     psnr = -10 * torch.log10(((out - x) / 2).square().mean(dim=(1, 2, 3)))
     spread = f"latent std {posterior.mean.std():.3f} posterior std {posterior.std.mean():.3f}"
     print(f"  psnr {psnr.mean():.2f} dB (worst {psnr.min():.2f}) {spread} cpu {cpu_seconds / 60:.1f} min", flush=True)
-    save_grid(torch.cat([t for i in range(0, 48, 12) for t in (x[i : i + 12], out[i : i + 12])]), 12, "vae.png")
+    save_grid(torch.cat([t for i in range(0, 48, 12) for t in (x[i : i + 12], out[i : i + 12])]), 12, sheet)
 
 
 if __name__ == "__main__":

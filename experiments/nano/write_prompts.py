@@ -1,13 +1,14 @@
-"""Writes the prompt sets for nano in prompts/ (starter, nano_heldout, nano_fit, nano_long,
-nano_emphasis) from its vocabulary.
+"""Writes nano's prompt sets in prompts/ from its words: starter, nano_heldout, nano_fit, nano_long, nano_emphasis and
+nano_v1_heldout.
 
     uv run python experiments/nano/write_prompts.py
 
 starter is what nano was trained on. nano_heldout has one scene that no training picture shows for each style and
 background colour, every subject once; a third of it in the phrasing that was never trained on. nano_fit is what maps
 between layers are fitted on: every subject once, in scenes of the training. nano_long holds the scenes of nano_heldout
-in many words, nano_emphasis with two words at odds, one of them in parentheses. A test compares the committed files
-with what this writes.
+in many words, nano_emphasis with two words at odds, one of them in parentheses. nano_v1_heldout is of the wider domain
+of version 1: singles, pairs and counts that no training picture shows. A test compares the committed files with what
+this writes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from domain import COUNTS
+from make_data import heldout_entries
 from vocabulary import COLOURS, HELD_OUT_PHRASING, PHRASINGS, STYLES, SUBJECTS, caption, held_out
 
 PROMPTS = Path(__file__).resolve().parents[2] / "prompts"
@@ -192,6 +195,34 @@ def nano_emphasis() -> dict[str, Any]:
     }
 
 
+def nano_v1_heldout() -> dict[str, Any]:
+    """48 prompts of version 1: 18 singles (6 of them small or large), 16 pairs, 14 counts; a third in new words.
+
+    Elements of a pair: its two subjects in the order of the sentence, then the relation of the first to the second.
+    """
+    entries = []
+    for number, entry in enumerate(heldout_entries(7, 12, 6, 16, 14)):
+        elements = [{"subject": subject} for subject in entry["subjects"]]
+        elements += [{"relation": entry["relation"]}] if entry["kind"] == "pair" else []
+        elements += [{"count": COUNTS[entry["count"]]}] if entry["kind"] == "count" else []
+        elements += [{"size": entry["size"]}] if entry.get("size", "plain") != "plain" else []
+        entries.append(
+            {
+                "id": f"v1_{number + 1:03d}",
+                "category": entry["kind"],
+                "difficulty": "hard" if "phrasing" in entry["held_out"] else "medium",
+                "prompt": entry["prompt"],
+                "elements": [*elements, {"style": entry["style"]}, {"colour": entry["colour"]}],
+                "notes": f"never trained on: {', '.join(entry['held_out'])}",
+            }
+        )
+    return {
+        "version": 1,
+        "description": "48 scenes of nano's version 1 that no training picture shows: singles, pairs, counts.",
+        "prompts": entries,
+    }
+
+
 def as_yaml(content: dict[str, Any]) -> str:
     """A set as the text of its file."""
     import yaml
@@ -200,7 +231,7 @@ def as_yaml(content: dict[str, Any]) -> str:
     return head + yaml.safe_dump(content, sort_keys=False, width=110)
 
 
-SETS = (starter, nano_heldout, nano_fit, nano_long, nano_emphasis)
+SETS = (starter, nano_heldout, nano_fit, nano_long, nano_emphasis, nano_v1_heldout)
 
 
 def main() -> None:

@@ -1,0 +1,255 @@
+"""Is the judge of version 1 to be trusted? Confusions, what it refuses, and whether its scores mean what they say.
+
+    uv run python experiments/nano/judge_eval.py [--count N] [--checkpoint]
+
+Reads assets/nano/v1/judge (or, with --checkpoint, the averaged weights in training). The scenes are those of
+heldout.json, true pictures of them, through the VAE, made unfit, and asked for wrongly. Nothing is drawn by nano's
+transformer; agreement with a person on its pictures is judge_labels.py's matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from common import to_tensor
+from domain import COUNTS, OPPOSITE, RELATIONS, STYLES, Scene
+from judge_net import Drawing, SceneNet, count_is, drawings, in_relation, scene_scores
+from judge_scenes import KEYS, batch, load_icons, make_bank, nothing
+from judge_train import OUT, load_average
+from layouts import compose, load_sprites, picture, places, shade
+from paths import V1
+from safetensors.torch import load_file
+from tune_vae import newest_vae
+
+SEED = 83
+KINDS = ("subject", "relation", "count", "size", "style", "colour")
+
+
+class Judge:
+    """The network with its temperatures."""
+
+    def __init__(self, checkpoint: bool):
+        self.temperature = dict.fromkeys(("subject", "style", "colour"), 1.0)
+        if checkpoint:
+            self.net = load_average()
+        else:
+            config = json.loads((OUT / "config.json").read_text())
+            self.temperature = config["temperature"]
+            self.net = SceneNet(tuple(len(keys) for keys in KEYS))
+            self.net.load_state_dict(load_file(OUT / "judge.safetensors"))
+        self.net = self.net.float().eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, x: torch.Tensor) -> list[tuple[list[Drawing], np.ndarray, np.ndarray]]:
+        """For each picture [n, 3, h, w] in -1..1: its drawings, and the probabilities of style and of colour."""
+        result = []
+        for part in x.split(32):
+            centre, side, subject, style, colour = self.net(part)
+            style, colour = (
+                (logits.float() / self.temperature[kind]).softmax(1).numpy()
+                for kind, logits in (("style", style), ("colour", colour))
+            )
+            for i in range(len(part)):
+                found = drawings(centre[i], side[i], subject[i], self.temperature["subject"])
+                result.append((found, style[i], colour[i]))
+        return result
+
+
+def scores_of(answer: tuple[list[Drawing], np.ndarray, np.ndarray], asked: dict) -> dict[str, float]:
+    """{part: score} of what an entry of heldout.json asks, and "all", their product."""
+    found, style, colour = answer
+    numbers = [KEYS[0].index(s) for s in asked["subjects"]]
+    size = asked.get("size", "plain")
+    scores = scene_scores(found, numbers, asked.get("relation"), asked.get("count"), None if size == "plain" else size)
+    scores["style"] = float(style[KEYS[1].index(asked["style"])])
+    scores["colour"] = float(colour[KEYS[2].index(asked["colour"])])
+    return {**scores, "all": float(np.prod(list(scores.values())))}
+
+
+def scene_of(entry: dict) -> Scene:
+    """An entry of heldout.json as a Scene."""
+    subject, *other = entry["subjects"]
+    rest = {key: entry[key] for key in ("size", "relation", "count") if key in entry}
+    return Scene(entry["kind"], subject, entry["style"], entry["colour"], other=other[0] if other else None, **rest)
+
+
+def line(what: str, judge: Judge, x: torch.Tensor, asked: list[dict]) -> None:
+    """One row: mean score and share over one half (%), of all that is asked and of each part."""
+    rows = [scores_of(answer, entry) for answer, entry in zip(judge(x), asked, strict=True)]
+    cells = []
+    for part in ("all", *KINDS):
+        values = np.array([row[part] for row in rows if part in row])
+        cells.append(f"{values.mean():.3f} ({100 * (values > 0.5).mean():3.0f})" if len(values) else " " * 11)
+    print(f"{what:40s} " + " ".join(cells), flush=True)
+
+
+def unfit(x: torch.Tensor, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Pictures made unfit: what -> pictures."""
+    n = len(x)
+    noise = torch.from_numpy(rng.uniform(-1, 1, x.shape)).float()
+    tiles = x.reshape(n, 3, 8, 16, 8, 16).permute(0, 2, 4, 1, 3, 5).reshape(n, 64, 3, 16, 16)
+    tiles = tiles[:, torch.from_numpy(rng.permutation(64))].reshape(n, 8, 8, 3, 16, 16)
+    another = x.roll(n // 3, 0)
+    blurs = {
+        f"blurred to {side} x {side}": F.interpolate(F.interpolate(x, size=side, mode="area"), size=128, mode="bicubic")
+        for side in (64, 32, 16, 8)
+    }
+    return {
+        **blurs,
+        **{f"{share} % noise": x * (1 - share / 100) + noise * share / 100 for share in (30, 60, 90)},
+        "in 64 shuffled pieces": tiles.permute(0, 3, 1, 4, 2, 5).reshape(n, 3, 128, 128),
+        "left half, right half of another": torch.cat([x[..., :64], another[..., 64:]], 3),
+        "mean with another": (x + another) / 2,
+        "mirrored": x.flip(3),
+        "upside down": x.flip(2),
+        "nothing (noise, one colour, stripes)": to_tensor(nothing(rng, n)[0]),
+    }
+
+
+def wrongly(rng: np.random.Generator) -> dict[str, Callable[[dict], dict | None]]:
+    """What else is asked of a true picture: a changed entry, or None where it does not apply."""
+
+    def other(words: list[str], word: str) -> str:
+        return str(rng.choice([w for w in words if w != word]))
+
+    def one_more(entry: dict) -> int:
+        return entry["count"] + 1 if entry["count"] < 3 else 2
+
+    return {
+        "another subject": lambda e: {**e, "subjects": [other(KEYS[0], e["subjects"][0]), *e["subjects"][1:]]},
+        "the opposite relation": lambda e: {**e, "relation": OPPOSITE[e["relation"]]} if e["kind"] == "pair" else None,
+        "the two exchanged": lambda e: {**e, "subjects": e["subjects"][::-1]} if e["kind"] == "pair" else None,
+        "a relation across": lambda e: (
+            {**e, "relation": list(RELATIONS)[(list(RELATIONS).index(e["relation"]) + 2) % 4]}
+            if e["kind"] == "pair"
+            else None
+        ),
+        "another count": lambda e: {**e, "count": one_more(e)} if e["kind"] == "count" else None,
+        "another size": lambda e: (
+            {**e, "size": "large" if e["size"] == "small" else "small"} if e["kind"] == "single" else None
+        ),
+        "another style": lambda e: {**e, "style": other(KEYS[1], e["style"])},
+        "another colour": lambda e: {**e, "colour": other(KEYS[2], e["colour"])},
+    }
+
+
+def table(title: str, rows: list[str], columns: list[str], pairs: list[tuple[str, str]]) -> None:
+    """A confusion table: what it is, against what the judge says."""
+    counts = Counter(pairs)
+    print(f"{title}: what it is (rows), what the judge says (columns)")
+    print(f"{'':12s}" + "".join(f"{c:>10s}" for c in columns))
+    for row in rows:
+        print(f"{row:12s}" + "".join(f"{counts[row, column]:10d}" for column in columns))
+
+
+def confusions(judge: Judge, x: torch.Tensor, entries: list[dict]) -> None:
+    """Tables of style, relation and count, and the commonest mistakes of subject and colour."""
+    answers = judge(x)
+    style, colour, relation, count, subject = [], [], [], [], []
+    right = drawn_in_all = 0
+    for i, ((found, styles, colours), entry) in enumerate(zip(answers, entries, strict=True)):
+        style.append((entry["style"], [*KEYS[1], "none"][styles.argmax()]))
+        colour.append((entry["colour"], [*KEYS[2], "none"][colours.argmax()]))
+        numbers = [KEYS[0].index(s) for s in entry["subjects"]]
+        if entry["kind"] == "pair":
+            said = {r: in_relation(found, numbers[0], r, numbers[1]) for r in RELATIONS}
+            best = max(said, key=said.get)
+            relation.append((entry["relation"], best if said[best] > 0.25 else "none"))
+        if entry["kind"] == "count":
+            chances = [count_is(found, numbers[0], n) for n in range(5)]
+            count.append((COUNTS[entry["count"]], ["none", *COUNTS.values(), "four"][int(np.argmax(chances))]))
+        scene = scene_of(entry)
+        for place in places(scene, np.random.default_rng((SEED, i))):
+            near = min(found, key=lambda d: np.hypot(d.x - place.x, d.y - place.y), default=None)
+            said = "nothing" if near is None else [*KEYS[0], "none"][near.subjects.argmax()]
+            drawn_in_all, right = drawn_in_all + 1, right + (said == place.subject)
+            subject += [(place.subject, said)] if said != place.subject else []
+    print(f"subject of each drawing: {right} of {drawn_in_all} right")
+    print("   " + ", ".join(f"{a} -> {b} {n}" for (a, b), n in Counter(subject).most_common(20)))
+    table("style", list(STYLES), [*STYLES, "none"], style)
+    table("relation", list(RELATIONS), [*RELATIONS, "none"], relation)
+    table("count", list(COUNTS.values()), ["none", *COUNTS.values(), "four"], count)
+    wrong = Counter(pair for pair in colour if pair[0] != pair[1])
+    print(f"colour: {len(colour) - sum(wrong.values())} of {len(colour)} right; "
+          + ", ".join(f"{a} -> {b} {n}" for (a, b), n in wrong.most_common(8)))  # fmt: skip
+
+
+@torch.no_grad()
+def calibration(judge: Judge, batches: int = 30) -> None:
+    """Scores of the first choice in ten bins against the share that was right, on damaged pictures never seen."""
+    icons = load_icons()
+    bank = make_bank(newest_vae(), icons, 192, SEED)
+    seen: dict[str, list[np.ndarray]] = {"subject": [], "style": [], "colour": []}
+    for i in range(batches):
+        made = batch(np.random.default_rng((SEED, i)), icons, bank, 48)
+        _, _, subject, style, colour = judge.net(made.pictures)
+        at = made.cells.unbind(1)
+        for kind, logits, target, weight in (
+            ("subject", subject[at[0], :, at[1], at[2]], made.subject, made.subject_weight),
+            ("style", style, made.style, made.style_weight),
+            ("colour", colour, made.colour, made.colour_weight),
+        ):
+            p = (logits.float() / judge.temperature[kind]).softmax(1)[:, :-1]
+            best = p.argmax(1)
+            share = target[torch.arange(len(best)), best]
+            seen[kind].append(torch.stack([p.amax(1), share], 1)[weight == 1].numpy())
+    for kind, parts in seen.items():
+        score, right = np.concatenate(parts).T
+        bins = np.minimum((score * 10).astype(int), 9)
+        error = sum(abs((score - right)[bins == b].sum()) for b in range(10)) / len(score)
+        print(f"{kind}: expected calibration error {error:.3f}")
+        for b in range(10):
+            if (bins == b).any():
+                print(f"   {b / 10:.1f} to {(b + 1) / 10:.1f}: {(bins == b).sum():5d}, mean score "
+                      f"{score[bins == b].mean():.3f}, right {right[bins == b].mean():.3f}")  # fmt: skip
+
+
+def main() -> None:
+    """All tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, default=700)
+    parser.add_argument("--checkpoint", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    judge, sprites, rng = Judge(args.checkpoint), load_sprites(), np.random.default_rng(SEED)
+    entries = json.loads((V1 / "heldout.json").read_text())
+    entries = entries[:: max(1, len(entries) // args.count)]
+    scenes = [scene_of(entry) for entry in entries]
+    pixels = [picture(sprites, scene, np.random.default_rng((SEED, i))) for i, scene in enumerate(scenes)]
+    x = to_tensor(np.stack(pixels))
+    confusions(judge, x, entries)
+    print(f"{'mean score (share over 0.5, %)':40s} " + " ".join(f"{part:>11s}" for part in ("all", *KINDS)))
+    for kind in ("single", "pair", "count"):
+        at = [i for i, entry in enumerate(entries) if entry["kind"] == kind]
+        line(f"true {kind}s", judge, x[at], [entries[i] for i in at])
+    vae = newest_vae()
+    with torch.no_grad():
+        rebuilt = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in x.split(16)]).clamp(-1, 1)
+    line("all, through the VAE", judge, rebuilt, entries)
+    for what, change in wrongly(rng).items():
+        changed = [(i, change(entry)) for i, entry in enumerate(entries)]
+        kept = [(i, entry) for i, entry in changed if entry is not None]
+        line(f"asked: {what}", judge, x[[i for i, _ in kept]], [entry for _, entry in kept])
+    for what, made in unfit(x, rng).items():
+        line(what, judge, made, entries)
+    icons = load_icons()
+    foreign = []
+    for i, scene in enumerate(scenes):
+        where = places(scene, np.random.default_rng((SEED, i)))
+        numbers = rng.choice(icons.unseen, len(where)).tolist()
+        foreign.append(compose(sprites, numbers, KEYS[1].index(scene.style), where, shade(scene.colour, rng)))
+    foreign = to_tensor(np.stack(foreign))
+    line("icons never seen", judge, foreign, entries)
+    named = [max((d.there * d.subjects[:-1].max() for d in found), default=0) for found, _, _ in judge(foreign)]
+    print(f"   icons never seen: {100 * np.mean(np.array(named) > 0.5):.1f} % of pictures have one named as a subject")
+    calibration(judge)
+
+
+if __name__ == "__main__":
+    main()

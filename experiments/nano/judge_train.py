@@ -1,0 +1,176 @@
+"""Train the judge of version 1 (judge_net.py) on judge_scenes.py.
+
+    uv run python experiments/nano/judge_train.py [--steps N]     # log: to stdout
+    uv run python experiments/nano/judge_train.py --export        # weights beside the data: assets/nano/v1/judge/
+
+Checkpoints to assets/nano/v1/judge.pt every 100 steps and goes on from there when started again. The pictures through
+the VAE are made once, with v1/vae_decoder.pt, v1/vae.pt or the shipped VAE, the first that is there (judge_bank.npz and
+.json; delete them to make them anew). At the end, and with --export, one temperature for each of subject, style and
+colour is fitted on damaged pictures never seen, and the averaged weights are written in float16. The shipped metric is
+not touched: judge_eval.py has to prove this one first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from judge_net import SceneNet
+from judge_scenes import KEYS, Batch, Icons, Seen, Told, batch, load_icons, make_bank
+from muon import Muon
+from paths import V1
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tune_vae import newest_vae
+
+SEED, BATCH, RATE = 47, 48, 4e-3
+BANK = 1536  # pictures through the VAE
+SHARES = {"centre": 0.6, "subject": 1.0, "side": 0.5, "style": 0.7, "colour": 0.4}
+OUT = V1 / "judge"
+
+
+def load_bank(icons: Icons) -> tuple[np.ndarray, list[Told]]:
+    """The pictures through the VAE and what is true of them, made on the first call."""
+    path = V1 / "judge_bank.npz"
+    if not path.exists():
+        pictures, told = make_bank(newest_vae(), icons, BANK, SEED)
+        text = [{**asdict(about), "colours": about.colours.tolist()} for about in told]
+        path.with_suffix(".json").write_text(json.dumps(text))
+        np.savez(path, pictures=pictures)
+        print(f"{len(pictures)} pictures through the VAE", flush=True)
+    told = []
+    for about in json.loads(path.with_suffix(".json").read_text()):
+        seen = [Seen(**one) for one in about.pop("seen")]
+        told.append(Told(seen, **{**about, "colours": np.array(about["colours"], np.float32)}))
+    with np.load(path) as file:
+        return file["pictures"], told
+
+
+def losses(answers: tuple[torch.Tensor, ...], made: Batch) -> dict[str, torch.Tensor]:
+    """Each part of the loss, a mean over what is not left open."""
+    centre, side, subject, style, colour = (a.float() for a in answers)
+    at = made.cells.unbind(1)
+
+    def mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return (values * weights).sum() / weights.sum().clamp_min(1)
+
+    told = F.binary_cross_entropy_with_logits(centre, made.centre, reduction="none")
+    drawings = sum(len(about.seen) for about in made.told)
+    each = F.cross_entropy(subject[at[0], :, at[1], at[2]], made.subject, reduction="none")
+    return {
+        "centre": (told * made.centre_weight).sum() / max(1, drawings),
+        "subject": mean(each, made.subject_weight),
+        "side": mean((side[at] - made.side).abs(), made.subject.new_ones(len(made.side))),
+        "style": mean(F.cross_entropy(style, made.style, reduction="none"), made.style_weight),
+        "colour": mean(F.cross_entropy(colour, made.colour, reduction="none"), made.colour_weight),
+    }
+
+
+def load_average() -> SceneNet:
+    """The averaged network of the checkpoint."""
+    net = SceneNet(tuple(len(keys) for keys in KEYS))
+    state = torch.load(V1 / "judge.pt", weights_only=True)["average"]
+    net.load_state_dict({k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")})
+    return net.eval().requires_grad_(False)
+
+
+def train(steps: int, icons: Icons) -> None:
+    """Train to `steps`, from the checkpoint if there is one."""
+    bank = load_bank(icons)
+    net = SceneNet(tuple(len(keys) for keys in KEYS)).to(memory_format=torch.channels_last)
+    print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters", flush=True)
+    kernels = [p for p in net.parameters() if p.ndim > 1]
+    optimiser = Muon(kernels, [p for p in net.parameters() if p.ndim == 1], RATE, RATE / 2)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
+    path, first, spent = V1 / "judge.pt", 0, 0.0
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        net.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        first, spent = state["step"], state["cpu_seconds"]
+    cpu, began, running = time.process_time(), time.time(), []
+    for step in range(first, steps):
+        made = batch(np.random.default_rng((SEED, step)), icons, bank, BATCH)
+        warm = min(1.0, (step + 1) / 50)
+        optimiser.scale_rates(warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / steps))))
+        with torch.autocast("cpu", torch.bfloat16):
+            answers = net(made.pictures.contiguous(memory_format=torch.channels_last))
+        parts = losses(answers, made)
+        sum(SHARES[key] * value for key, value in parts.items()).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        average.update_parameters(net)
+        running.append([value.item() for value in parts.values()])
+        if (step + 1) % 25 == 0:
+            rate = (time.time() - began) / (step + 1 - first)
+            means = " ".join(f"{k} {v:.3f}" for k, v in zip(parts, np.mean(running, 0), strict=True))
+            print(f"step {step + 1}/{steps} {means} {rate:.2f} s/step", flush=True)
+            running = []
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            total = spent + time.process_time() - cpu
+            state = {"model": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+            torch.save({**state, "step": step + 1, "cpu_seconds": total}, path.with_suffix(".new"))
+            path.with_suffix(".new").replace(path)
+    print(f"{(spent + time.process_time() - cpu) / 60:.0f} CPU minutes", flush=True)
+
+
+@torch.no_grad()
+def fit_temperatures(net: SceneNet, icons: Icons, batches: int = 24) -> dict[str, float]:
+    """One temperature each for subject, style and colour: the least cross entropy on damaged pictures never seen."""
+    bank = make_bank(newest_vae(), icons, 192, SEED + 1)
+    rows: dict[str, list[tuple[torch.Tensor, ...]]] = {"subject": [], "style": [], "colour": []}
+    for i in range(batches):
+        made = batch(np.random.default_rng((SEED + 1, i)), icons, bank, BATCH)
+        _, _, subject, style, colour = net(made.pictures)
+        at = made.cells.unbind(1)
+        rows["subject"].append((subject[at[0], :, at[1], at[2]], made.subject, made.subject_weight))
+        rows["style"].append((style, made.style, made.style_weight))
+        rows["colour"].append((colour, made.colour, made.colour_weight))
+    best = {}
+    for kind, parts in rows.items():
+        answer, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+        found = {
+            t: float((F.cross_entropy(answer / t, target, reduction="none") * weight).sum())
+            for t in np.geomspace(0.4, 3, 60).round(3).tolist()
+        }
+        best[kind] = min(found, key=found.get)
+        right = float(((answer.argmax(1) == target.argmax(1)) * weight).sum() / weight.sum())
+        print(f"{kind}: temperature {best[kind]:.3f}, {100 * right:.1f} % of damaged pictures right", flush=True)
+    return best
+
+
+def export(net: SceneNet, temperatures: dict[str, float]) -> None:
+    """Weights (float16) and labels, as the metric will read them."""
+    OUT.mkdir(exist_ok=True)
+    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    save_file(state, OUT / "judge.safetensors")
+    labels = dict(zip(("subject", "style", "colour"), KEYS, strict=True))
+    (OUT / "config.json").write_text(json.dumps({"labels": labels, "temperature": temperatures}, indent=1) + "\n")
+    print(f"{OUT}: {sum(f.stat().st_size for f in OUT.iterdir()) / 2**20:.2f} MiB")
+
+
+def main() -> None:
+    """Train, or go on training, to `--steps`; calibrate; export."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", action="store_true", help="no training: calibrate and export the checkpoint")
+    args = parser.parse_args()
+    torch.manual_seed(SEED)
+    torch.set_num_threads(args.threads)
+    icons = load_icons()
+    if not args.export:
+        train(args.steps, icons)
+    net = load_average()
+    export(net, fit_temperatures(net, icons))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Draw the training set of nano, version 1, and write what is held out of it.
+
+    uv run python experiments/nano/make_data.py             # assets/nano/v1/train-*.tar, unseen styles, heldout.json
+    uv run python experiments/nano/make_data.py --sheets    # only sheets to look at: assets/nano/v1/sheet_*.png
+
+A shard holds KEY.png (128 px) and KEY.json: {"prompts": [...], ...}, of which one prompt is taken at each visit; the
+other fields say what is shown. The mix, of about 36,000 pictures, 55 % single subjects (a quarter of them small or
+large), 27 % pairs, 18 % counts: a single subject has to teach 673 drawings on 12 grounds each, twice; pairs and
+counts show the same drawings again, smaller, so they need only enough pictures for the arrangement. Every prompt is
+encoded once before training, so the number of different prompts is kept to about 25,000. Everything follows from SEED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import cycle
+
+import numpy as np
+from domain import (
+    OPPOSITE,
+    RELATIONS,
+    STYLES,
+    SUBJECTS,
+    UNCOUNTED,
+    UNSEEN_STYLES,
+    Scene,
+    drawn,
+    held_out_count,
+    held_out_look,
+    held_out_placement,
+    looks,
+    why_held_out,
+)
+from layouts import compose, load_sprites, picture, places, shade
+from paths import V1
+from phrasings import prompt
+from PIL import Image
+from vocabulary import COLOURS
+
+SEED = 101
+SHARD = 2000  # pictures in a file
+TWICE_TOLD = 0.1  # of the plain single scenes have a second full prompt
+OPEN_TOO = 0.35  # of them have an open prompt as well
+SIZED = 0.3  # of the looks are drawn small, as many large
+PAIRS, PAIRS_TWICE, PAIRS_OPEN = 7500, 2000, 0.12  # pairs; how many are drawn twice; share with open prompts only
+COUNTED = {1: 420, 2: 1500, 3: 1350}  # how many scenes of each count; all are drawn twice
+NOT_FOR_ADAPTERS = {"volcano", "tent", "rainbow"}  # FxEmoji draws these as a square with a scene of its own
+ADAPTER_SUBJECTS_KEPT = 5  # one in so many subjects of an unseen style is kept to be asked for, not trained on
+
+Entry = tuple[Scene, list[str], int]  # what is shown, its prompts, how many pictures
+
+
+def shuffled(words: Iterable[str], rng: np.random.Generator) -> Iterator[str]:
+    """The words again and again, each time round in a new order."""
+    words = list(words)
+    while True:
+        yield from rng.permutation(words).tolist()
+
+
+def singles(rng: np.random.Generator) -> Iterator[Entry]:
+    """Every look of the training, plain and twice; some of them small, some large."""
+    for look in looks():
+        if held_out_look(*look):
+            continue
+        scene = Scene("single", *look)
+        prompts = [prompt(scene, rng)]
+        if rng.random() < TWICE_TOLD:
+            prompts.append(prompt(scene, rng))
+        if rng.random() < OPEN_TOO:
+            prompts.append(prompt(scene, rng, "open"))
+        yield scene, prompts, 2
+        for size in ("small", "large"):
+            if rng.random() < SIZED:
+                scene = Scene("single", *look, size=size)
+                yield scene, [prompt(scene, rng)], 1
+
+
+def pairs(rng: np.random.Generator) -> Iterator[Entry]:
+    """Two different subjects; every subject, style, colour and relation about as often as any other."""
+    first, second = shuffled(SUBJECTS, rng), shuffled(SUBJECTS, rng)
+    styles, colours, relations = shuffled(STYLES, rng), shuffled(COLOURS, rng), cycle(RELATIONS)
+    made = 0
+    for subject, other in zip(first, second, strict=False):
+        scene = Scene("pair", subject, next(styles), next(colours), other=other, relation=next(relations))
+        if subject == other or not all(drawn(s, scene.style) for s in scene.subjects) or why_held_out(scene):
+            continue
+        yield scene, [prompt(scene, rng, "open" if rng.random() < PAIRS_OPEN else "full")], 1 + (made < PAIRS_TWICE)
+        made += 1
+        if made == PAIRS:
+            return
+
+
+def counts(rng: np.random.Generator) -> Iterator[Entry]:
+    """One, two or three of a subject that can be counted."""
+    countable = [s for s in SUBJECTS if s not in UNCOUNTED]
+    for count, wanted in COUNTED.items():
+        styles, colours = shuffled(STYLES, rng), shuffled(COLOURS, rng)
+        made = 0
+        for subject in shuffled(countable, rng):
+            scene = Scene("count", subject, next(styles), next(colours), count=count)
+            if drawn(subject, scene.style) and not why_held_out(scene):
+                yield scene, [prompt(scene, rng, "open" if rng.random() < PAIRS_OPEN else "full")], 2
+                made += 1
+                if made == wanted:
+                    break
+
+
+def training_entries() -> list[Entry]:
+    """All scenes of the training with their prompts, in a fixed mixed order."""
+    entries = [
+        *singles(np.random.default_rng((SEED, 0))),
+        *pairs(np.random.default_rng((SEED, 1))),
+        *counts(np.random.default_rng((SEED, 2))),
+    ]
+    return [entries[i] for i in np.random.default_rng((SEED, 3)).permutation(len(entries))]
+
+
+def facts(scene: Scene) -> dict:
+    """What a scene shows, as it is written to the files."""
+    whole = {"kind": scene.kind, "subjects": list(scene.subjects), "style": scene.style, "colour": scene.colour}
+    more = {
+        "single": {"size": scene.size},
+        "pair": {"relation": scene.relation},
+        "count": {"count": scene.count},
+    }
+    return {**whole, **more[scene.kind]}
+
+
+class Shards:
+    """Writes KEY.png and KEY.json into NAME-000.tar, NAME-001.tar ... of SHARD pictures; old ones are replaced."""
+
+    def __init__(self, name: str):
+        self.name, self.count, self.tar = name, 0, None
+        for old in V1.glob(f"{name}-[0-9][0-9][0-9].tar"):
+            old.unlink()
+
+    def add(self, pixels: np.ndarray, about: dict) -> None:
+        """One picture (uint8 [h, w, 3]) with its JSON."""
+        if self.count % SHARD == 0:
+            self.close()
+            self.tar = tarfile.open(V1 / f"{self.name}-{self.count // SHARD:03d}.tar", "w")  # noqa: SIM115
+        png = io.BytesIO()
+        Image.fromarray(pixels).save(png, "PNG", compress_level=4)
+        text = json.dumps(about, ensure_ascii=False).encode()
+        for ending, data in (("png", png.getvalue()), ("json", text)):
+            member = tarfile.TarInfo(f"{self.count:06d}.{ending}")
+            member.size = len(data)
+            self.tar.addfile(member, io.BytesIO(data))
+        self.count += 1
+
+    def close(self) -> None:
+        """Finish the open file."""
+        if self.tar is not None:
+            self.tar.close()
+
+
+def write_training(entries: list[Entry]) -> None:
+    """Draw everything: the second pictures of scenes come after all first ones."""
+    sprites, shards, began = load_sprites(), Shards("train"), time.time()
+    for time_round in range(2):
+        for number, (scene, prompts, pictures) in enumerate(entries):
+            if time_round < pictures:
+                rng = np.random.default_rng((SEED, 4, number, time_round))
+                shards.add(picture(sprites, scene, rng), {"prompts": prompts, **facts(scene)})
+                if shards.count % 4000 == 0:
+                    print(f"{shards.count} pictures, {time.time() - began:.0f} s", flush=True)
+    shards.close()
+
+
+def write_unseen_style(style: str) -> None:
+    """About 200 pictures for an adapter: unseen_STYLE-000.tar. Subjects kept for asking later are in the .json."""
+    with np.load(V1 / f"unseen_{style}.npz") as file:
+        subjects, sprites = file["subjects"].tolist(), file["sprites"]
+    usable = [s for s in subjects if s not in NOT_FOR_ADAPTERS]
+    kept = usable[::ADAPTER_SUBJECTS_KEPT]
+    rng = np.random.default_rng((SEED, 5))
+    shards, colours = Shards(f"unseen_{style}"), shuffled(COLOURS, rng)
+    for _ in range(2):
+        for subject in usable:
+            if subject not in kept:
+                scene = Scene("single", subject, style, next(colours))
+                pixels = compose(sprites[:, None], [subjects.index(subject)], 0, places(scene, rng),
+                                 shade(scene.colour, rng))  # fmt: skip
+                shards.add(pixels, {"prompts": [prompt(scene, rng) for _ in range(2)], **facts(scene)})
+    shards.close()
+    about = {"style": style, "trained": [s for s in usable if s not in kept], "kept": kept,
+             "not_in_the_set": [s for s in SUBJECTS if s not in subjects]}  # fmt: skip
+    (V1 / f"unseen_{style}.json").write_text(json.dumps(about, indent=1))
+    print(f"unseen_{style}: {shards.count} pictures of {len(about['trained'])} subjects; {len(kept)} kept")
+
+
+def heldout_scenes(seed: int, plain: int, sized: int, paired: int, counted: int) -> list[Scene]:
+    """Scenes that no training picture shows, in balance over styles, colours, relations and counts.
+
+    plain and sized singles and counts of one in held-out looks; pairs in held-out placements; counts of two and three
+    that are held out. Looks of pairs and counts may be known or not.
+    """
+    rng = np.random.default_rng((SEED, seed))
+    result: list[Scene] = []
+    unseen = [look for look in looks() if held_out_look(*look)]
+    order = shuffled([str(i) for i in range(len(unseen))], rng)
+    styles, colours = shuffled(STYLES, rng), shuffled(COLOURS, rng)
+
+    def look() -> tuple[str, str, str]:
+        style, used = next(styles), {scene.subject for scene in result[-40:]}
+        return next(u for u in (unseen[int(i)] for i in order) if u[1] == style and u[0] not in used)
+
+    result += [Scene("single", *look()) for _ in range(plain)]
+    result += [Scene("single", *look(), size=("small", "large")[i % 2]) for i in range(sized)]
+    left = [(a, b) for a in SUBJECTS for b in SUBJECTS if a != b and held_out_placement(a, "left of", b)]
+    above = [(a, b) for a in SUBJECTS for b in SUBJECTS if a != b and held_out_placement(a, "above", b)]
+    for i in range(paired):
+        relation = list(RELATIONS)[i % 4]
+        style, scene = next(styles), None
+        while scene is None or not all(drawn(s, style) for s in scene.subjects):
+            pool = left if relation in ("left of", "right of") else above
+            a, b = pool[rng.integers(len(pool))]
+            a, b = (b, a) if relation in ("right of", "below") else (a, b)
+            scene = Scene("pair", a, style, next(colours), other=b, relation=relation)
+        assert OPPOSITE[relation] in RELATIONS
+        result.append(scene)
+    for i in range(counted):
+        count = (2, 3, 2, 3, 1)[i % 5]
+        if count == 1:
+            result.append(Scene("count", *next(u for u in iter(look, None) if u[0] not in UNCOUNTED), count=1))
+            continue
+        style = next(styles)
+        subjects = [s for s in SUBJECTS if s not in UNCOUNTED and drawn(s, style) and held_out_count(count, s, style)]
+        result.append(Scene("count", str(rng.choice(subjects)), style, next(colours), count=count))
+    return result
+
+
+def heldout_entries(seed: int, plain: int, sized: int, paired: int, counted: int) -> list[dict]:
+    """The scenes with one prompt each: two thirds in known words, a third in words never trained on."""
+    rng, result = np.random.default_rng((SEED, seed, 1)), []
+    for i, scene in enumerate(heldout_scenes(seed, plain, sized, paired, counted)):
+        new = i // 4 % 3 == 2
+        why = why_held_out(scene) + (["phrasing"] if new else [])
+        text = prompt(scene, rng, "held_out" if new else "full")
+        result.append({"prompt": text, **facts(scene), "held_out": why})
+    return result
+
+
+def write_sheets() -> None:
+    """assets/nano/v1/sheet_KIND.png: 48 training pictures of each kind with their first prompts."""
+    from sheets import labelled
+
+    sprites, by_kind = load_sprites(), {}
+    for scene, prompts, _ in training_entries():
+        name = scene.size if scene.kind == "single" else f"{scene.kind}_{scene.relation or scene.count}"
+        by_kind.setdefault(name.replace(" ", "_"), []).append((scene, prompts))
+    for name, group in by_kind.items():
+        pixels = [picture(sprites, s, np.random.default_rng((SEED, i))) for i, (s, _) in enumerate(group[:48])]
+        labelled(pixels, [prompts[-1] for _, prompts in group[:48]], V1 / f"sheet_{name}.png")
+
+
+def main() -> None:
+    """Draw and write all; print what there is."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sheets", action="store_true")
+    if parser.parse_args().sheets:
+        write_sheets()
+        return
+    entries = training_entries()
+    pictures = Counter()
+    for scene, _, n in entries:
+        pictures[scene.kind] += n
+    texts = {text for _, prompts, _ in entries for text in prompts}
+    print(f"{sum(pictures.values())} pictures ({dict(pictures)}) of {len(entries)} scenes, {len(texts)} prompts")
+    (V1 / "prompts.json").write_text(json.dumps(sorted(texts), indent=0))
+    held = heldout_entries(6, 240, 60, 240, 160)
+    overlap = texts & {entry["prompt"] for entry in held}
+    print(f"{len(held)} held-out prompts; {len(overlap)} of them are also a training prompt")
+    (V1 / "heldout.json").write_text(json.dumps(held, indent=1))
+    write_training(entries)
+    for style in UNSEEN_STYLES:
+        write_unseen_style(style)
+
+
+if __name__ == "__main__":
+    main()

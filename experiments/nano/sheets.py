@@ -1,0 +1,23 @@
+"""Sheets of pictures with a line of text under each, to be looked at."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+
+def labelled(pictures: Sequence[np.ndarray], texts: Sequence[str], path: Path, columns: int = 8) -> None:
+    """uint8 pictures [h, w, 3] in rows, each with up to three lines of its text."""
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (width + 6), rows * (height + 40)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+        x, y = i % columns * (width + 6), i // columns * (height + 40)
+        sheet.paste(Image.fromarray(picture), (x, y))
+        pen.multiline_text((x + 1, y + height + 1), "\n".join(textwrap.wrap(text, width // 6)[:3]), "black", spacing=0)
+    sheet.save(path)
