@@ -47,6 +47,7 @@ class Encoded:
     layers: dict[str, Any]  # what was asked of the encoder, for the record
     length: dict[str, Any]  # what was done about the text's length, for the record
     warnings: tuple[str, ...] = ()
+    users: tuple[int, int] = (0, 0)  # which of the tokens are the user's
 
     def record(self) -> dict[str, Any]:
         tokens = len(self.embeds)
@@ -126,7 +127,7 @@ def _formatter(config: Config, tokenizer: Any) -> tuple[Callable[[ChatParts], Fo
 def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
     """Embeddings of one prompt, remembered by everything they depend on: if known, the encoder is not even loaded."""
     # A short negative prompt beside a long one is no reason for a warning.
-    is_main = user == (config.prompt.text or "")
+    is_main = user == (config.prompt.text or "") or (config.mix.mode != "none" and user == config.mix.text)
     key = (_chat_key(config, models), user, encoding_settings(config), repr(astuple(config.long_prompt)), is_main)
     if key in _known:
         _known.move_to_end(key)
@@ -158,6 +159,7 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
         read = replace(chat_parts(config, user), user=fitted.formatted.text[start:end])
         pieces = split_user(read, *_formatter(config, encoder), lp.max_tokens)
     embeds, users = _joined([_embed(piece, encoder, el, layers, fit) for piece in pieces])
+    after = len(embeds) - users[1]
     embeds, length = fit_length(embeds, users, lp)
     length["tokens_asked"] = fitted.asked
     length["tokens_read"] = sum(len(piece.token_ids) for piece in pieces)
@@ -165,7 +167,8 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
     warnings = [fitted.warning] if fitted.warning else []
     warnings += idle_layer_settings(el, layers, encoder.num_layers)
     report = describe_layers(el, layers, encoder.num_layers, fit)
-    return Encoded(embeds.cpu(), fitted.formatted.text, encoder.fingerprint, report, length, tuple(warnings))
+    users = (users[0], len(embeds) - after)
+    return Encoded(embeds.cpu(), fitted.formatted.text, encoder.fingerprint, report, length, tuple(warnings), users)
 
 
 def _embed(

@@ -14,6 +14,7 @@ from llm_dit.denoise.sigmas import steps_of
 from llm_dit.denoise.skip import layers_to_skip
 from llm_dit.models.lora import describe_loras, idle_loras
 from llm_dit.picture import RECORD_VERSION, file_sha256, pixels_sha256
+from llm_dit.record_prompts import describe_diversity, describe_mix, idle_on_picture, idle_prompts, text_warnings
 from llm_dit.versions import versions
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
     """The record as plain values. seconds: by stage; nfe: forwards of the transformer that this picture cost."""
     config, models = run.config, run.models
     last, trained = run.second or run, config.model.trained_size
-    levels = run.sigmas if run.second is None else run.sigmas[:-1] + run.second.sigmas
-    encoded = [e for e in (run.positive, run.negative) if e]
     return {
         "record_version": RECORD_VERSION,
         "config": to_dict(config),
@@ -36,6 +35,8 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "height": pixels.shape[0],
         **run.positive.record(),
         "negative": run.negative.record() if run.negative else None,
+        "mix": describe_mix(run),
+        "diversity": describe_diversity(run),
         "sigmas": run.sigmas,
         "shift": run.shift,
         "sampler": config.sampler.name,
@@ -53,8 +54,10 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "device": models.placement.device,
         "dtype": models.placement.dtype,
         "seconds": seconds,
-        "warnings": list(dict.fromkeys(w for e in encoded for w in e.warnings))
-        + idle_settings(config, levels)
+        "warnings": text_warnings(run)
+        + idle_prompts(config, run.levels)
+        + idle_on_picture(run, seed)
+        + idle_settings(config, run.levels)
         + idle_sampling(config.sampler, run.sigmas, run.start is not None)
         + idle_positions(config.dype, last.size, trained)
         + idle_highres(config.highres, config.sampler, last.size, trained)

@@ -6,6 +6,7 @@ Runs only the forwards that a noise level needs, and counts them. The formulae a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
 from llm_dit.denoise.guidance import (
     apg,
     away_from,
+    blend,
     cap_norm,
     cfg,
     cfg_zero,
@@ -37,17 +39,19 @@ def padded_length(tokens: int) -> int:
 
 
 class ZImageVelocity:
-    """Guided velocity of a batch of pictures that share one prompt. One run each: APG remembers earlier steps.
+    """Guided velocity of a batch of pictures. One run each: APG remembers earlier steps.
 
-    prompt_embeds, negative_prompt_embeds: [tokens, features]; the latter for CFG and NAG. Without settings there is
-    no guidance. zero_above: noise level above which the velocity is 0 (guidance.zero_init_above).
-    nfe counts forwards of one picture, of up to 3 a step: positive, negative, skipping layers.
+    prompt_embeds: [tokens, features], shared by all; or what they are at a sigma, as prompts_at.PromptsAt gives it.
+    negative_prompt_embeds: [tokens, features], for CFG and NAG. Without settings there is no guidance.
+    zero_above: noise level above which the velocity is 0 (guidance.zero_init_above).
+    nfe counts forwards of one picture, of up to 3 a step: positive, negative, skipping layers; the first and the last
+    once for each prompt that is mixed.
     """
 
     def __init__(
         self,
         transformer: Any,
-        prompt_embeds: torch.Tensor,
+        prompt_embeds: torch.Tensor | Callable[[float], list[tuple[float, torch.Tensor]]],
         negative_prompt_embeds: torch.Tensor | None = None,
         guidance: GuidanceConfig | None = None,
         slg: SlgConfig | None = None,
@@ -60,7 +64,7 @@ class ZImageVelocity:
         self.transformer = transformer
         # Quantized transformers report a storage dtype; the embedder tells what they compute in.
         self.dtype = transformer.cap_embedder[0].weight.dtype
-        self.positive = prompt_embeds.to(self.dtype)
+        self.prompts_at = prompt_embeds if callable(prompt_embeds) else lambda _sigma: [(1.0, prompt_embeds[None])]
         self.negative = negative_prompt_embeds.to(self.dtype) if negative_prompt_embeds is not None else None
         self.layers = layers_to_skip(self.slg.layers, len(transformer.layers)) if self.slg.scale > 0 else []
         self.zero_above = zero_above
@@ -71,23 +75,22 @@ class ZImageVelocity:
         """x: float32 [batch, C, H, W]. Returns float32 of the same shape."""
         import torch
 
-        need = forwards_at(sigma, self.guidance, self.slg, self.nag, self.zero_above)
+        prompts = self.prompts_at(sigma)
+        need = forwards_at(sigma, self.guidance, self.slg, self.nag, self.zero_above, len(prompts))
         self.nfe += need.nfe
         if not need.positive:
             return torch.zeros_like(x)
-        # Captions of one padded length share a forward without an attention mask; others would need one,
-        # which most fast attention kernels refuse, so they go one after the other.
-        if need.negative and not need.nag and padded_length(len(self.positive)) == padded_length(len(self.negative)):
-            positive, negative = self._predict(x, sigma, [self.positive, self.negative])
+        shares, texts = [share for share, _ in prompts], [embeds.to(self.dtype) for _, embeds in prompts]
+        apart = [self.negative[None]] if need.negative else []
+        if need.nag:
+            found = self._predict_all(x, sigma, texts, nag=True) + self._predict_all(x, sigma, apart)
         else:
-            with self._attending_away(x) if need.nag else nullcontext():
-                positive = self._predict(x, sigma, [self.positive])[0]
-            negative = self._predict(x, sigma, [self.negative])[0] if need.negative else None
-        guided = positive if negative is None else self._guided(x, sigma, positive, negative)
+            found = self._predict_all(x, sigma, texts + apart)
+        positive = blend(found[: len(texts)], shares)
+        guided = self._guided(x, sigma, positive, found[-1]) if need.negative else positive
         if need.skipped:
             # The same attention as the positive prediction's, so that they differ by the layers alone.
-            with self._attending_away(x) if need.nag else nullcontext(), self._skipping():
-                skipped = self._predict(x, sigma, [self.positive])[0]
+            skipped = blend(self._predict_all(x, sigma, texts, nag=need.nag, skip=True), shares)
             guided = away_from(guided, positive, skipped, self.slg.scale)
             if self.slg.rescale > 0:
                 guided = rescale_std(guided, positive, self.slg.rescale)
@@ -113,12 +116,28 @@ class ZImageVelocity:
     def _skipping(self) -> AbstractContextManager[None]:
         return skipping(self.transformer, self.layers, self.slg.kind)
 
-    def _attending_away(self, x: torch.Tensor) -> AbstractContextManager[None]:
+    def _attending_away(self, x: torch.Tensor, tokens: int) -> AbstractContextManager[None]:
         from llm_dit.denoise.nag import attending_away
 
         patch = self.transformer.all_patch_size[0]
         grid = (x.shape[-2] // patch, x.shape[-1] // patch)
-        return attending_away(self.transformer, self.negative, len(self.positive), grid, self.nag)
+        return attending_away(self.transformer, self.negative, tokens, grid, self.nag)
+
+    def _predict_all(
+        self, x: torch.Tensor, sigma: float, captions: Sequence[torch.Tensor], nag: bool = False, skip: bool = False
+    ) -> list[torch.Tensor]:
+        """A prediction for each caption [batch or 1, tokens, features], in their order.
+
+        Captions of one padded length share a forward without an attention mask; others would need one, which most fast
+        attention kernels refuse, so they go one after the other.
+        """
+        lengths = [padded_length(caption.shape[1]) for caption in captions]
+        found: dict[int, torch.Tensor] = {}
+        for length in dict.fromkeys(lengths):
+            alike = [i for i, own in enumerate(lengths) if own == length]
+            with self._attending_away(x, length) if nag else nullcontext(), self._skipping() if skip else nullcontext():
+                found |= zip(alike, self._predict(x, sigma, [captions[i] for i in alike]), strict=True)
+        return [found[i] for i in range(len(captions))]
 
     def _predict(self, x: torch.Tensor, sigma: float, captions: list[torch.Tensor]) -> list[torch.Tensor]:
         import torch
@@ -127,7 +146,7 @@ class ZImageVelocity:
         latents = list(x.to(self.dtype).unsqueeze(2).unbind(0)) * len(captions)
         # The model's time 1 - sigma by way of diffusers' 1000 timesteps in float32: the same bits (see sigmas.py).
         time = (1000 - torch.full((len(latents),), sigma, dtype=torch.float32, device=x.device) * 1000) / 1000
-        texts = [caption for caption in captions for _ in range(batch)]
+        texts = [text for caption in captions for text in caption.expand(batch, -1, -1)]
         out = self.transformer(latents, time, texts, return_dict=False)[0]
         velocity = -torch.stack([o.squeeze(1).float() for o in out])
         return list(velocity.split(batch))
