@@ -27,6 +27,9 @@ def noised(
     import torch
 
     start, end = users
+    out = embeds.repeat(len(seeds), 1, 1)
+    if start == end:
+        return out
     streams = Streams(lambda seed: named_generator("prompt embeddings", seed), seeds, settings)
     noise = streams.draw(
         (end - start, embeds.shape[1]),
@@ -34,7 +37,6 @@ def noised(
     )
     words = embeds[start:end].float().cpu()
     words = words + settings.embed_strength * words.std(dim=-1, keepdim=True) * noise
-    out = embeds.repeat(len(seeds), 1, 1)
     out[:, start:end] = words.to(out)
     return out
 

@@ -1,0 +1,214 @@
+"""A second prompt in whole pictures: its ends to the bit, what it costs, what is recorded, what cannot act."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from llm_dit.compose import compose
+from llm_dit.errors import ConfigError, PromptError
+from llm_dit.models.cache import PARTS
+from llm_dit.picture import save_picture
+from llm_dit.record_prompts import idle_prompts
+from llm_dit.render import prepare, render
+from llm_dit.study.dry_run import forwards_of
+from llm_dit.tasks import run_task
+
+A, B = "a red apple", "two yellow pears on a long wooden table"  # 30 and 58 tokens: padded to 32 and 64
+SIGMAS = [1.0, 0.9, 0.75, 0.5, 0.0]
+EMBEDS = ("slerp", "lerp")
+MODES = (*EMBEDS, "velocity")
+
+
+def second(mode, *more, text=B):
+    return [f"mix={mode}", f"mix.text={text}", *more]
+
+
+WITH = {
+    "plain": [],
+    "cfg": ["guidance.guidance_scale=2", "prompt.negative=fog"],
+    "slg": ["slg=block"],
+    "nag": ["nag.scale=4", "prompt.negative=fog"],
+    "all of it": ["guidance.guidance_scale=2", "slg=pag", "nag.scale=4"],
+    "long_prompt": ["long_prompt.mode=pool", "long_prompt.max_tokens=28"],
+    "positions": ["long_prompt=extend", "long_prompt.max_tokens=28", "long_prompt.positions=ntk"],
+    "user's tokens": ["encoder_layer.tokens=user"],
+    "layers": ["encoder_layer.layers=[-2,-3]", "encoder_layer.norm=layernorm"],
+    "two stages": ["width=128", "highres=two_stage"],
+    "heun": ["sampler=flow_heun"],
+}
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_its_ends_are_each_prompts_own_picture_to_the_bit(tiny, name):
+    more = ["sampler.steps=3", *WITH[name]]
+    alone = {text: render(tiny(*more, prompt=text))[0] for text in (A, B)}
+    ends = {"amount=0": A, "amount=1": B}
+    cases = [(mode, f"mix.{end}", text) for mode in MODES for end, text in ends.items()]
+    for mode, end, text in [*cases, ("switch", "mix.sigma=0", A), ("switch", "mix.sigma=1", B)]:
+        picture = render(tiny(*more, *second(mode, end), prompt=A))[0]
+        assert torch.equal(picture.latents, alone[text].latents), (mode, end)
+        assert picture.record["pixels_sha256"] == alone[text].record["pixels_sha256"]
+        assert picture.record["nfe"] == alone[text].record["nfe"]
+
+
+@pytest.mark.parametrize("name", WITH)
+@pytest.mark.parametrize("mode", [*MODES, "switch"])
+def test_between_them_it_is_another_picture_and_a_batch_changes_nothing(tiny, name, mode):
+    more = [*WITH[name], *second(mode, "mix.amount=0.5" if mode != "switch" else "mix.sigma=0.8")]
+    alone = render(tiny("sampler.steps=3", *more, "seed=5", prompt=A))[0]
+    assert torch.isfinite(alone.latents).all()
+    for text in (A, B):
+        ends = render(tiny("sampler.steps=3", *WITH[name], "seed=5", prompt=text))[0]
+        assert not torch.allclose(alone.latents, ends.latents, atol=1e-3)
+    together = render(tiny("sampler.steps=3", *more, "seeds=[3,5]", "hardware.batch_size=2", prompt=A))
+    assert torch.allclose(together[1].latents, alone.latents, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "nfe"),
+    [
+        (second("slerp"), 4),
+        (second("velocity"), 8),
+        (second("velocity", "mix.amount=1"), 4),
+        (second("velocity", text="a pear"), 8),
+        (second("switch"), 4),
+        (second("velocity", "guidance.guidance_scale=2"), 12),
+        (second("velocity", "slg=block", "slg.sigma_low=0.8"), 8 + 4),
+        (second("velocity", "nag.scale=4"), 8),
+        (second("velocity", "diversity.blank_sigma=0.8"), 2 + 4),
+        (second("velocity", "guidance=cfg_zero", "guidance.zero_init_steps=1", "guidance.guidance_scale=2"), 9),
+    ],
+)
+def test_what_it_costs_is_counted_and_foreseen(tiny, overrides, nfe):
+    config = tiny("sampler.shift=3", *overrides, prompt=A)
+    assert render(config)[0].record["nfe"] == nfe == forwards_of(config)
+
+
+@pytest.mark.parametrize("mode", EMBEDS)
+def test_the_transformer_gets_the_mixture_at_the_longer_ones_length(tiny, mode):
+    run = prepare(tiny(*second(mode, "mix.amount=0.25"), prompt=A))
+    embeds, (start, end) = run.texts["mixed"]
+    assert list(run.texts) == ["mixed"]
+    assert len(embeds) == len(run.mixed.embeds) == len(run.positive.embeds) + len(B) - len(A)
+    assert (start, end - start) == (run.positive.users[0], len(B))
+    # The template before the words is the same in both, so it stays as it is.
+    assert torch.allclose(embeds[:start], run.positive.embeds[:start], atol=1e-5)
+
+
+def test_the_second_text_is_encoded_once_and_kept(tiny, monkeypatch):
+    from llm_dit import conditioning
+
+    monkeypatch.setattr(conditioning, "_known", type(conditioning._known)())
+    read = []
+    encoder = PARTS  # the process's own
+    render(tiny(prompt=A))
+    own = conditioning._encode
+    monkeypatch.setattr(conditioning, "_encode", lambda c, user, *a: read.append(user) or own(c, user, *a))
+    for amount in (0.2, 0.4, 0.6):
+        render(tiny(*second("slerp", f"mix.amount={amount}"), "num_images=2", prompt=A), parts=encoder)
+    assert read == [B]
+
+
+def test_the_record_says_what_was_said_and_where_it_acted(tiny):
+    record = json.loads(json.dumps(render(tiny(*second("switch", "mix.sigma=0.8"), prompt=A))[0].record))
+    mix = record["mix"]
+    assert (mix["mode"], mix["sigma"], mix["amount"]) == ("switch", 0.8, None)
+    assert mix["formatted_prompt"].startswith(f"<|im_start|>user\n{B}<|im_end|>")
+    assert (record["token_count"], mix["token_count"]) == (len(A) + 19, len(B) + 19)
+    assert mix["padded_length"] == 64
+    assert mix["tokens"] == {"first": len(A) + 19, "second": len(B) + 19}
+    assert mix["sigmas"] == {"first": [1.0, 0.9], "second": [0.75, 0.5]}
+    between = render(tiny(*second("lerp"), prompt=A))[0].record["mix"]
+    assert (between["amount"], between["sigma"]) == (0.5, None)
+    assert (between["tokens"], between["sigmas"]) == ({"mixed": len(B) + 19}, {"mixed": SIGMAS[:-1]})
+    assert render(tiny(prompt=A))[0].record["mix"] is None
+
+
+@pytest.mark.parametrize("mode", [*MODES, "switch"])
+def test_a_picture_is_drawn_again_from_its_record(tiny, mode, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (picture,) = render(tiny(*second(mode, text="'a pear, ${x}, \"sweet\"'"), "seed=3", prompt=A))
+    assert picture.record["config"]["mix"]["text"] == 'a pear, ${x}, "sweet"'
+    again = f"from_image={save_picture(picture, tmp_path, 'one')}"
+    run_task(compose([again, "output.name=two"]), [again, "output.name=two"])
+    assert "the same pixels as the original" in capsys.readouterr().out
+
+
+def test_the_preview_shows_both(tiny, capsys):
+    run_task(tiny(*second("slerp"), "task=preview", prompt=A))
+    shown = capsys.readouterr()
+    assert shown.out.count("<|im_start|>user") == 2
+    assert B in shown.out
+    assert "the second prompt, by mix.mode=slerp" in shown.err
+
+
+@pytest.mark.parametrize("mode", [*MODES, "switch"])
+def test_a_mode_without_a_second_prompt_is_an_error(mode):
+    with pytest.raises(ConfigError, match=f"mix.mode={mode} needs a second prompt: give it as mix.text"):
+        compose(["x", f"mix={mode}"])
+
+
+def test_a_second_prompt_that_is_too_long_is_an_error():
+    with pytest.raises(ConfigError, match=r"mix.text: the prompt has 100,001 characters"):
+        compose(["x", "mix=switch", "mix.text=" + "x" * 100_001])
+
+
+@pytest.mark.parametrize("mode", EMBEDS)
+def test_an_empty_second_prompt_takes_another_mode(tiny, mode):
+    with pytest.raises(PromptError, match=r"mix.text has no words; mix.mode=velocity and switch take any prompt"):
+        render(tiny(*second(mode, text="''"), prompt=A))
+    assert render(tiny(*second("velocity", text="''"), prompt=A))[0].record["nfe"] == 8
+
+
+LEVELS = "(they are 1, 0.9, 0.75, 0.5)."
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lines"),
+    [
+        ([], []),
+        (second("slerp"), []),
+        (second("switch"), []),
+        ([f"mix.text={B}"], ["mix.text has no effect: mix.mode is none."]),
+        (["mix.amount=1", "mix.sigma=1"], [f"mix.{k} has no effect: mix.mode is none." for k in ("amount", "sigma")]),
+        (second("lerp", "mix.sigma=0.3"), ["mix.sigma has no effect: mix.mode is lerp."]),
+        (second("switch", "mix.amount=0.3"), ["mix.amount has no effect: mix.mode is switch."]),
+        (second("velocity", "mix.amount=0"), ["mix.text has no effect: mix.amount is 0."]),
+        (second("velocity", "mix.amount=1"), ["prompt.text has no effect: mix.amount is 1."]),
+        (second("slerp", text=A), ["mix.text has no effect: it is the prompt itself."]),
+        (
+            second("switch", "mix.sigma=0.4"),
+            [f"mix.text has no effect: no step's sigma is at most mix.sigma=0.4 {LEVELS}"],
+        ),
+        (
+            second("switch", "mix.sigma=1"),
+            [f"prompt.text has no effect: no step's sigma is above mix.sigma=1 {LEVELS}"],
+        ),
+        (
+            second("switch", "diversity.blank_sigma=0.8"),
+            [
+                "prompt.text has no effect: no step's sigma is above mix.sigma=0.8 and at most "
+                f"diversity.blank_sigma=0.8 {LEVELS}"
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_act_is_told(tiny, overrides, lines):
+    config = tiny(*overrides, prompt=A)
+    assert idle_prompts(config, SIGMAS) == lines
+    assert render(config)[0].record["warnings"] == lines
+
+
+def test_a_setting_that_acts_on_one_of_both_prompts_is_not_told_as_idle(tiny):
+    pool = ["long_prompt.mode=pool", "long_prompt.max_tokens=48"]
+    alone = render(tiny(*pool, "sampler.steps=1", prompt=A))[0].record["warnings"]
+    assert alone == [f"long_prompt.mode=pool has no effect: the prompt's {len(A) + 19} tokens are within "
+                     "long_prompt.max_tokens=48."]  # fmt: skip
+    assert render(tiny(*pool, *second("slerp"), prompt=A))[0].record["warnings"] == []
+    both = render(tiny(*pool, *second("slerp", text="a pear"), prompt=A))[0].record["warnings"]
+    assert both == alone
+    cut = render(tiny("long_prompt.max_tokens=40", *second("slerp"), prompt=A))[0].record["warnings"]
+    assert [line[:24] for line in cut] == ["the prompt was cut from "]
