@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,30 +42,36 @@ WITH = {
 }
 
 
+def but(config, **changes):
+    """A config with other values; composing each anew would take most of the tests' time."""
+    groups = {k: replace(getattr(config, k), **v) if isinstance(v, dict) else v for k, v in changes.items()}
+    return replace(config, **groups)
+
+
 @pytest.mark.parametrize("name", WITH)
 def test_its_ends_are_each_prompts_own_picture_to_the_bit(tiny, name):
-    more = ["sampler.steps=3", *WITH[name]]
-    alone = {text: render(tiny(*more, prompt=text))[0] for text in (A, B)}
-    ends = {"amount=0": A, "amount=1": B}
-    cases = [(mode, f"mix.{end}", text) for mode in MODES for end, text in ends.items()]
-    for mode, end, text in [*cases, ("switch", "mix.sigma=0", A), ("switch", "mix.sigma=1", B)]:
-        picture = render(tiny(*more, *second(mode, end), prompt=A))[0]
-        assert torch.equal(picture.latents, alone[text].latents), (mode, end)
+    config = tiny("sampler.steps=2", *WITH[name], prompt=A)
+    alone = {text: render(but(config, prompt={"text": text}))[0] for text in (A, B)}
+    cases = [({"mode": mode, "amount": t}, text) for mode in MODES for t, text in ((0.0, A), (1.0, B))]
+    cases += [({"mode": "switch", "sigma": sigma}, text) for sigma, text in ((0.0, A), (1.0, B))]
+    for mix, text in cases:
+        picture = render(but(config, mix=mix | {"text": B}))[0]
+        assert torch.equal(picture.latents, alone[text].latents), mix
         assert picture.record["pixels_sha256"] == alone[text].record["pixels_sha256"]
         assert picture.record["nfe"] == alone[text].record["nfe"]
 
 
 @pytest.mark.parametrize("name", WITH)
-@pytest.mark.parametrize("mode", [*MODES, "switch"])
-def test_between_them_it_is_another_picture_and_a_batch_changes_nothing(tiny, name, mode):
-    more = [*WITH[name], *second(mode, "mix.amount=0.5" if mode != "switch" else "mix.sigma=0.8")]
-    alone = render(tiny("sampler.steps=3", *more, "seed=5", prompt=A))[0]
-    assert torch.isfinite(alone.latents).all()
-    for text in (A, B):
-        ends = render(tiny("sampler.steps=3", *WITH[name], "seed=5", prompt=text))[0]
-        assert not torch.allclose(alone.latents, ends.latents, atol=1e-3)
-    together = render(tiny("sampler.steps=3", *more, "seeds=[3,5]", "hardware.batch_size=2", prompt=A))
-    assert torch.allclose(together[1].latents, alone.latents, atol=1e-4)
+def test_between_them_it_is_another_picture_and_a_batch_changes_nothing(tiny, name):
+    config = tiny("sampler.steps=2", *WITH[name], "seed=5", prompt=A)
+    ends = [render(but(config, prompt={"text": text}))[0] for text in (A, B)]
+    for mode in (*MODES, "switch"):
+        between = but(config, mix={"mode": mode, "text": B, "amount": 0.5, "sigma": 0.9})
+        alone = render(between)[0]
+        assert torch.isfinite(alone.latents).all()
+        assert not any(torch.allclose(alone.latents, end.latents, atol=1e-3) for end in ends), mode
+        together = render(but(between, seeds=[3, 5], hardware={"batch_size": 2}))
+        assert torch.allclose(together[1].latents, alone.latents, atol=1e-4)
 
 
 @pytest.mark.parametrize(
