@@ -4,7 +4,8 @@
 
 Each method's velocity against the bare forwards it needs, on a random transformer of Z-Image's structure; for skipped
 layers the second forward is a model from which they were deleted. Not above 1.02 is the aim. NAG adds no forward: it
-is shown against one without it. One thread and CPU seconds, so that other work on the machine counts little.
+is shown against one without it; noise on embeddings is made once a run, at its first forward. One thread and CPU
+seconds, so that other work on the machine counts little.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from pairs import print_ratio
 
-from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
+from llm_dit.config import DiversityConfig, GuidanceConfig, MixConfig, NagConfig, SlgConfig
 
 SIGMA = 0.7
 SCALE = 2.0
@@ -41,6 +42,7 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
     import torch
     from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 
+    from llm_dit.denoise.prompts_at import FIRST, SECOND, PromptsAt
     from llm_dit.denoise.rotary import install_computed_rotary
     from llm_dit.denoise.velocity import ZImageVelocity
 
@@ -75,6 +77,12 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
     def velocity(**settings: Any) -> Callable[[], None]:
         return lambda: ZImageVelocity(model, positive, negative, **settings)(x, SIGMA)
 
+    def prompts_at(settings: MixConfig | DiversityConfig) -> Callable[[], None]:
+        groups = (settings, DiversityConfig()) if isinstance(settings, MixConfig) else (MixConfig(), settings)
+        texts = {FIRST: (positive, (3, 25)), SECOND: (negative, (3, 15))}
+        at = PromptsAt(texts, [0], *groups)
+        return lambda: ZImageVelocity(model, at)(x, SIGMA)
+
     block = SlgConfig(SCALE, layers=[3])
     for name, ours, theirs in [
         ("none", velocity(), one),
@@ -86,6 +94,8 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
         ("slg, rescaled", velocity(slg=SlgConfig(SCALE, layers=[3], rescale=0.7)), one_and_shorter),
         ("cfg and slg", velocity(guidance=GuidanceConfig(SCALE), slg=block), three),
         ("nag, against one forward", velocity(nag=NagConfig(SCALE)), one),
+        ("two prompts, mixed by velocity", prompts_at(MixConfig("velocity", "b", 0.5)), pair),
+        ("noise on embeddings", prompts_at(DiversityConfig(2.0)), one),
     ]:
         print_ratio(name, rounds, ours, theirs)
 
