@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llm_dit.config import HighresConfig
-from llm_dit.denoise.highres import base_size_of, enlarge_latents, second_streams
+from llm_dit.denoise.highres import base_size_of, enlarge_latents, second_stream
 from llm_dit.denoise.noise import seeded_generator
 from llm_dit.errors import ConfigError
 from llm_dit.picture import as_image, save_picture
@@ -49,8 +49,8 @@ def test_it_is_image_to_image_from_the_first_stage_but_for_the_noise(tiny, tmp_p
     img2img = render(tiny("width=128", "height=96", "sampler.steps=10", f"init_image={path}", "strength=0.6"))[0]
     two = [*LARGE, "highres=two_stage", "highres.steps=10"]
     assert render(tiny(*two))[0].record["pixels_sha256"] != img2img.record["pixels_sha256"]
-    own = "llm_dit.denoise.highres.second_streams"
-    monkeypatch.setattr(own, lambda seeds: [seeded_generator(seed) for seed in seeds])
+    own = "llm_dit.denoise.highres.second_stream"
+    monkeypatch.setattr(own, seeded_generator)
     picture = render(tiny(*two))[0]
     assert picture.record["highres"]["sigmas"] == img2img.record["sigmas"]
     assert picture.record["pixels_sha256"] == img2img.record["pixels_sha256"]
@@ -66,8 +66,7 @@ def test_seeds_keep_their_picture_in_a_batch(tiny):
 
 
 def test_the_second_stages_noise_is_not_the_firsts():
-    (stream,) = second_streams([7])
-    assert not torch.equal(torch.randn(64, generator=stream), torch.randn(64, generator=seeded_generator(7)))
+    assert not torch.equal(torch.randn(64, generator=second_stream(7)), torch.randn(64, generator=seeded_generator(7)))
 
 
 def test_latents_enlarged_by_bicubic_keep_their_level():

@@ -15,6 +15,7 @@ NEEDS = {
     "hardware=cuda": (ConfigError, "this machine has none"),
     "hardware=low_vram": (ConfigError, "this machine has none"),
 }
+ALSO = {f"mix={mode}": ["mix.text=a_dog"] for mode in ("slerp", "lerp", "velocity", "switch")}
 NOT_DRAWN_WITH = ("local", "prompts", "tracker", "metrics")  # of one machine, or of sweeps, tested there
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}" for path in conf_dir().glob("*/*.yaml") if path.parent.name not in NOT_DRAWN_WITH
@@ -26,7 +27,7 @@ def test_it_draws_or_says_why_not(option):
     import torch
 
     model = [] if option.startswith("model=") else ["model=tiny"]
-    config = compose(["a cat", *model, option, "sampler.steps=1"])
+    config = compose(["a cat", *model, option, *ALSO.get(option, []), "sampler.steps=1"])
     if option in NEEDS and not (option.startswith("hardware") and torch.cuda.is_available()):
         error, message = NEEDS[option]
         with pytest.raises(error, match=message):

@@ -4,8 +4,8 @@
 
 Each method's velocity against the bare forwards it needs, on a random transformer of Z-Image's structure; for skipped
 layers the second forward is a model from which they were deleted. Not above 1.02 is the aim. NAG and weights of words
-(emphasis) add no forward: they are shown against one without. One thread and CPU seconds, so that other work on the
-machine counts little.
+(emphasis) add no forward: they are shown against one without; noise on embeddings is made once a run, at its first
+forward. One thread and CPU seconds, so that other work on the machine counts little.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from pairs import print_ratio
 
-from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
+from llm_dit.config import DiversityConfig, GuidanceConfig, MixConfig, NagConfig, SlgConfig
 
 SIGMA = 0.7
 SCALE = 2.0
@@ -43,8 +43,10 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
     from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 
     from llm_dit.denoise.emphasis import Emphasis
+    from llm_dit.denoise.prompts_at import FIRST, SECOND, PromptsAt
     from llm_dit.denoise.rotary import install_computed_rotary
     from llm_dit.denoise.velocity import ZImageVelocity
+    from llm_dit.text.mix import Words
 
     heads = width // 128
     model = ZImageTransformer2DModel(
@@ -79,6 +81,13 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
 
     words = torch.ones(30)
     words[5:9] = 2.0
+
+    def prompts_at(settings: MixConfig | DiversityConfig) -> Callable[[], None]:
+        groups = (settings, DiversityConfig()) if isinstance(settings, MixConfig) else (MixConfig(), settings)
+        texts = {FIRST: Words(positive, (3, 25)), SECOND: Words(negative, (3, 15))}
+        at = PromptsAt(texts, [0], *groups)
+        return lambda: ZImageVelocity(model, at)(x, SIGMA)
+
     block = SlgConfig(SCALE, layers=[3])
     for name, ours, theirs in [
         ("none", velocity(), one),
@@ -93,6 +102,8 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
         ("emphasis, against one forward", velocity(emphasis=Emphasis(words)), one),
         ("emphasis of all queries, the same", velocity(emphasis=Emphasis(words, queries="all")), one),
         ("emphasis of weights 1, the same", velocity(emphasis=Emphasis()), one),
+        ("two prompts, mixed by velocity", prompts_at(MixConfig("velocity", "b", 0.5)), pair),
+        ("noise on embeddings", prompts_at(DiversityConfig(2.0)), one),
     ]:
         print_ratio(name, rounds, ours, theirs)
 

@@ -116,7 +116,9 @@ def _quote_text(override: str) -> str:
         return override
     # A path may well hold an interpolation such as ${oc.env:HOME}; a prompt's ${...} is just text.
     return start + (
-        quote(value) if match["key"].startswith("prompt.") else QuotedString(value, Quote.double).with_quotes()
+        quote(value)
+        if match["key"].startswith(("prompt.", "mix."))
+        else QuotedString(value, Quote.double).with_quotes()
     )
 
 
@@ -324,12 +326,11 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError("sampler.base_image_tokens must be below sampler.max_image_tokens.")
     _check_layers(config.encoder_layer)
     _check_loras(config.lora)
-    for group in ("guidance", "slg", "nag"):
-        window = getattr(config, group)
-        if window.sigma_low >= window.sigma_high:
-            raise ConfigError(
-                f"{group}.sigma_low={window.sigma_low:g} must be below {group}.sigma_high={window.sigma_high:g}."
-            )
+    _check_second_prompt(config)
+    for window in ("guidance.", "slg.", "nag.", "diversity.embed_"):
+        low, high = (get(config, f"{window}sigma_{end}") for end in ("low", "high"))
+        if low >= high:
+            raise ConfigError(f"{window}sigma_low={low:g} must be below {window}sigma_high={high:g}.")
     if config.emphasis.mode == "attention" and config.hardware.attention_backend not in TAKE_A_BIAS:
         raise ConfigError(
             f"emphasis.mode=attention adds to the attention's logits, which hardware.attention_backend="
@@ -343,6 +344,19 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(f"model.revision={model.revision}: only a hub id has one; model.path={model.path} is none.")
     _check_name("output.name", config.output.name)
     _check_name("sweep.name", config.sweep.name)
+
+
+def _check_second_prompt(config: Config) -> None:
+    mix, diversity = config.mix, config.diversity
+    if mix.mode != "none" and mix.text is None:
+        raise ConfigError(f"mix.mode={mix.mode} needs a second prompt: give it as mix.text, or take mix=none.")
+    if mix.text is not None and len(mix.text) > MAX_PROMPT_CHARACTERS:
+        raise ConfigError(f"mix.text: {_too_long(mix.text)}")
+    if diversity.variation_strength > 0 and diversity.variation_seed is None:
+        raise ConfigError(
+            f"diversity.variation_strength={diversity.variation_strength:g} needs diversity.variation_seed, the seed "
+            "towards whose noise the picture's is moved."
+        )
 
 
 def _check_layers(el: EncoderLayerConfig) -> None:

@@ -53,6 +53,7 @@ class Encoded:
     warnings: tuple[str, ...] = ()
     weights: torch.Tensor | None = None
     emphasis: dict[str, Any] | None = None  # the weights that were read, for the record
+    users: tuple[int, int] = (0, 0)  # which of the tokens are the user's
 
     def record(self) -> dict[str, Any]:
         tokens = len(self.embeds)
@@ -144,7 +145,7 @@ def _formatter(config: Config, tokenizer: Any) -> tuple[Callable[[ChatParts], Fo
 def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
     """Embeddings of one prompt, remembered by everything they depend on: if known, the encoder is not even loaded."""
     # A short negative prompt beside a long one is no reason for a warning.
-    is_main = user == (config.prompt.text or "")
+    is_main = user == (config.prompt.text or "") or (config.mix.mode != "none" and user == config.mix.text)
     key = (_chat_key(config, models), user, encoding_settings(config), repr(astuple(config.long_prompt)), is_main)
     key += astuple(config.emphasis)
     if key in _known:
@@ -190,6 +191,7 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
             weights = None
     if weights is not None:
         weights = fit_weights(weights, embeds, users, lp)
+    after = len(embeds) - users[1]
     embeds, length = fit_length(embeds, users, lp)
     length["tokens_asked"] = fitted.asked
     length["tokens_read"] = sum(len(piece.token_ids) for piece in pieces)
@@ -198,8 +200,10 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
     warnings += idle_layer_settings(el, layers, encoder.num_layers)
     report = describe_layers(el, layers, encoder.num_layers, fit)
     warnings += said.warnings
-    fingerprint = encoder.fingerprint
-    return Encoded(embeds.cpu(), fitted.formatted.text, fingerprint, report, length, tuple(warnings), weights, emphasis)
+    return Encoded(
+        embeds.cpu(), fitted.formatted.text, encoder.fingerprint, report, length, tuple(warnings), weights, emphasis,
+        users=(users[0], len(embeds) - after),
+    )  # fmt: skip
 
 
 def token_weights(

@@ -14,6 +14,7 @@ from llm_dit.denoise.sigmas import steps_of
 from llm_dit.denoise.skip import layers_to_skip
 from llm_dit.models.lora import describe_loras, idle_loras
 from llm_dit.picture import RECORD_VERSION, file_sha256, pixels_sha256
+from llm_dit.record_prompts import describe_diversity, describe_mix, idle_on_picture, idle_prompts, text_warnings
 from llm_dit.text.emphasis import has_weights
 from llm_dit.versions import versions
 
@@ -28,8 +29,6 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
     """The record as plain values. seconds: by stage; nfe: forwards of the transformer that this picture cost."""
     config, models = run.config, run.models
     last, trained = run.second or run, config.model.trained_size
-    levels = run.sigmas if run.second is None else run.sigmas[:-1] + run.second.sigmas
-    encoded = [e for e in (run.positive, run.negative) if e]
     return {
         "record_version": RECORD_VERSION,
         "config": to_dict(config),
@@ -38,6 +37,8 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "height": pixels.shape[0],
         **run.positive.record(),
         "negative": run.negative.record() if run.negative else None,
+        "mix": describe_mix(run),
+        "diversity": describe_diversity(run),
         "sigmas": run.sigmas,
         "shift": run.shift,
         "sampler": config.sampler.name,
@@ -55,9 +56,11 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "device": models.placement.device,
         "dtype": models.placement.dtype,
         "seconds": seconds,
-        "warnings": list(dict.fromkeys(w for e in encoded for w in e.warnings))
-        + idle_settings(config, levels)
-        + idle_emphasis(config, run.positive, run.negative)
+        "warnings": text_warnings(run)
+        + idle_prompts(config, run.levels)
+        + idle_on_picture(run, seed)
+        + idle_settings(config, run.levels)
+        + idle_emphasis(config, [run.positive, run.negative, run.mixed])
         + idle_sampling(config.sampler, run.sigmas, run.start is not None)
         + idle_positions(config.dype, last.size, trained)
         + idle_highres(config.highres, config.sampler, last.size, trained)
@@ -137,20 +140,24 @@ def idle_settings(config: Config, sigmas: list[float]) -> list[str]:
     return lines
 
 
-def idle_emphasis(config: Config, positive: Encoded, negative: Encoded | None) -> list[str]:
-    """Weights that are not read, and settings of emphasis that were given and cannot act, one line each."""
+def idle_emphasis(config: Config, encoded: list[Encoded | None]) -> list[str]:
+    """Weights that are not read, and settings of emphasis that were given and cannot act, one line each.
+
+    encoded: prompt, negative prompt and second prompt, None for one that does not act.
+    """
     e = config.emphasis
     keys = [key for key in given("emphasis", e) if key != "emphasis.mode"]
     if e.mode == "none":
         lines = [f"{key} has no effect: emphasis.mode is none." for key in keys]
-        said = {"the prompt": config.prompt.text or "", "prompt.negative": config.prompt.negative if negative else ""}
-        unread = [name for name, text in said.items() if has_weights(text)]
+        texts = (config.prompt.text, config.prompt.negative, config.mix.text)
+        said = zip(("the prompt", "prompt.negative", "mix.text"), texts, encoded, strict=True)
+        unread = [name for name, text, is_read in said if is_read and has_weights(text or "")]
         return lines + [
             f"{name} holds weights such as (words:1.3), which emphasis.mode=none reads as text; emphasis=attention or "
             "emphasis=from_empty reads them as weights."
             for name in unread
         ]
-    read = [r.emphasis for r in (positive, negative) if r]
+    read = [text.emphasis for text in encoded if text]
     if not any(r["groups"] for r in read):
         return [f"emphasis.mode={e.mode} has no effect: no words in the prompt have a weight, as (words:1.3) has."]
     lines = []

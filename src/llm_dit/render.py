@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import inf
 from typing import TYPE_CHECKING
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from llm_dit.denoise.emphasis import Emphasis
+    from llm_dit.denoise.noise import Streams
+    from llm_dit.text.mix import Words
 
 
 @dataclass(frozen=True)
 class Run:
     """What all pictures of a config share. size: (height, width) in pixels. start: the picture of img2img.
 
+    positive, mixed, blank: the prompt, mix.text, the empty prompt; the last two None while nothing asks for them.
+    texts: embeddings and the user's tokens of what acts in the run, by its name in prompts_at.
     second: the second stage of highres, which begins with the latents of this one; size, sigmas and shift are of one.
     shift: of the sigmas; None when they were given one by one.
     """
@@ -46,17 +49,25 @@ class Run:
     clock: Clock
     size: tuple[int, int]
     start: Image.Image | None
-    positive: Encoded
-    negative: Encoded | None
     sigmas: list[float]
     shift: float | None
+    positive: Encoded
+    negative: Encoded | None
+    mixed: Encoded | None
+    blank: Encoded | None
+    texts: dict[str, Words] = field(default_factory=dict)
     second: Run | None = None
     is_second: bool = False
 
     @property
     def steps(self) -> int:
         """Steps of all stages."""
-        return len(self.sigmas) - 1 + (self.second.steps if self.second else 0)
+        return len(self.levels) - 1
+
+    @property
+    def levels(self) -> list[float]:
+        """The noise levels of all stages, one after the other."""
+        return self.sigmas if self.second is None else self.sigmas[:-1] + self.second.levels
 
 
 def render(
@@ -110,28 +121,46 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     models = Models(config, choose_placement(hw.device, hw.dtype, hw.offload), parts, clock)
     start = read_picture(config.init_image) if config.init_image else None
     size = picture_size(config, start)
-    positive, negative = condition(config, models, clock)
-    check_fit(models, positive)
+    encoded = condition(config, models, clock)
+    check_fit(models, encoded["positive"])
     first = base_size_of(config.highres, size, config.model.trained_size) if config.highres.mode != "none" else size
     sigmas, shift = noise_levels(config.sampler, lambda: models.shift, first)
     if start is not None:
         sigmas = start_at_strength(sigmas, config.strength)
-    run = Run(config, models, clock, first, start, positive, negative, sigmas, shift)
-    if first == size:
-        return run
-    sigmas, shift = second_levels(config.highres, config.sampler, lambda: models.shift, size)
-    return replace(run, second=replace(run, size=size, sigmas=sigmas, shift=shift, is_second=True))
+    run = Run(config, models, clock, first, start, sigmas, shift, **encoded)
+    if first != size:
+        sigmas, shift = second_levels(config.highres, config.sampler, lambda: models.shift, size)
+        run = replace(run, second=replace(run, size=size, sigmas=sigmas, shift=shift, is_second=True))
+    return with_texts(run)
 
 
-def condition(config: Config, models: Models, clock: Clock) -> tuple[Encoded, Encoded | None]:
-    """The prompt's embeddings, and the negative prompt's while something uses it."""
+def condition(config: Config, models: Models, clock: Clock) -> dict[str, Encoded | None]:
+    """The prompt's embeddings, and those of each other text that something may use, by their names in Run."""
     from llm_dit.denoise.guidance import nag_is_given
 
+    guided = config.guidance.guidance_scale > 0 or nag_is_given(config.nag)
+    asked = {
+        "positive": config.prompt.text or "",
+        "negative": config.prompt.negative if guided else None,
+        "mixed": config.mix.text if config.mix.mode != "none" else None,
+        "blank": "" if config.diversity.blank_sigma < 1 else None,
+    }
     with clock("encode"):
-        positive = encode_prompt(config, config.prompt.text or "", models)
-        guided = config.guidance.guidance_scale > 0 or nag_is_given(config.nag)
-        negative = encode_prompt(config, config.prompt.negative, models) if guided else None
-    return positive, negative
+        return {name: None if text is None else encode_prompt(config, text, models) for name, text in asked.items()}
+
+
+def with_texts(run: Run) -> Run:
+    """The run with the texts that act at its noise levels: the prompt, a second one, a mixture, the empty one."""
+    from llm_dit.denoise.prompts_at import BLANK, FIRST, MIXED, SECOND, texts_at
+    from llm_dit.text.mix import Words, mix_words
+
+    mix, acting = run.config.mix, texts_at(run.levels, run.config.mix, run.config.diversity)
+    encoded = {FIRST: run.positive, SECOND: run.mixed, BLANK: run.blank}
+    words = {name: Words(e.embeds, e.users, e.weights) for name, e in encoded.items() if e}
+    if MIXED in acting:
+        words[MIXED] = mix_words(words[FIRST], words[SECOND], mix.mode, mix.amount)
+    texts = {name: words[name] for name in sorted(acting)}
+    return replace(run, texts=texts, second=replace(run.second, texts=texts) if run.second else None)
 
 
 def check_fit(models: Models, positive: Encoded) -> None:
@@ -161,8 +190,10 @@ def denoise(
     import torch
 
     from llm_dit.denoise.dype import following
+    from llm_dit.denoise.emphasis import Emphasis
     from llm_dit.denoise.guidance import zero_init_above
     from llm_dit.denoise.noise import renoiser
+    from llm_dit.denoise.prompts_at import PromptsAt
     from llm_dit.denoise.samplers import SAMPLERS, STOCHASTIC
     from llm_dit.denoise.text_axis import stretched_text
     from llm_dit.denoise.velocity import ZImageVelocity
@@ -170,7 +201,8 @@ def denoise(
 
     config, placement = run.config, run.models.placement
     transformer = run.models.transformer
-    text = stretched_text(config.long_prompt, len(run.positive.embeds), transformer.rope_embedder)
+    longest = max(len(words.embeds) for words in run.texts.values())
+    text = stretched_text(config.long_prompt, longest, transformer.rope_embedder)
     turning = transformer.rope_embedder.turning(text)
     with (
         run.clock("denoise"),
@@ -181,19 +213,19 @@ def denoise(
     ):
         velocity = ZImageVelocity(
             transformer,
-            run.positive.embeds.to(placement.device),
+            PromptsAt(run.texts, seeds, config.mix, config.diversity, placement.device),
             run.negative.embeds.to(placement.device) if run.negative else None,
             config.guidance,
             config.slg,
             config.nag,
             inf if run.is_second else zero_init_above(config.guidance, run.sigmas),
-            emphasis_of(run),
+            Emphasis(None, run.negative.weights if run.negative else None, config.emphasis.queries),
         )
         follow = following(velocity, transformer, config.dype, run.size, config.model.trained_size)
         name = config.sampler.name
         drawn = {}
         if name in STOCHASTIC:
-            drawn = {"noise": renoiser(seeds, x.shape[1:], placement.device, run.is_second)}
+            drawn = {"noise": renoiser(seeds, x.shape[1:], placement.device, run.is_second, config.diversity)}
         x = SAMPLERS[name](follow, x.to(placement.device), run.sigmas, on_step, **drawn).cpu()
     if not torch.isfinite(x).all():
         raise RenderError(
@@ -203,50 +235,44 @@ def denoise(
     return x, velocity.nfe
 
 
-def emphasis_of(run: Run) -> Emphasis | None:
-    """The weights that attention needs, None when there are none."""
-    from llm_dit.denoise.emphasis import Emphasis
-
-    positive, negative = run.positive.weights, run.negative.weights if run.negative else None
-    if positive is None and negative is None:
-        return None
-    return Emphasis(positive, negative, run.config.emphasis.queries)
-
-
 def first_latents(run: Run, seeds: list[int]) -> torch.Tensor:
     """Noise from each seed, float32 on the CPU; for img2img the encoded start picture, noised to the first sigma."""
-    import torch
+    from llm_dit.denoise.noise import Streams, mix_noise, seeded_generator
+    from llm_dit.models.vae import VAE_FACTOR
 
-    from llm_dit.denoise.noise import draw_noise, mix_noise, seeded_generator
-    from llm_dit.models.vae import VAE_FACTOR, encode
-
-    generators = [seeded_generator(seed) for seed in seeds]
+    streams = Streams(seeded_generator, seeds, run.config.diversity)
     shape = (run.models.transformer.in_channels, run.size[0] // VAE_FACTOR, run.size[1] // VAE_FACTOR)
     if run.start is None:
-        return draw_noise(generators, shape)
-    pixels = as_pixels(run.start, run.size)
-    with run.clock("encode"), at_work(run.models.vae, run.models.placement) as vae:
-        clean = torch.stack([encode(vae, pixels, g, run.config.tiling) for g in generators])
-    return mix_noise(clean, draw_noise(generators, shape), run.sigmas[0])
+        return streams.draw(shape)
+    clean = encoded_pictures(run, [as_pixels(run.start, run.size)] * len(seeds), streams)
+    return mix_noise(clean, streams.draw(shape), run.sigmas[0])
 
 
 def second_latents(run: Run, seeds: list[int], latents: torch.Tensor) -> torch.Tensor:
     """The first stage's latents enlarged to the second's size, and noised to its first sigma."""
+    from llm_dit.denoise.highres import enlarge_latents, second_stream
+    from llm_dit.denoise.noise import Streams, mix_noise
+    from llm_dit.models.vae import VAE_FACTOR
+
+    size, streams = run.second.size, Streams(second_stream, seeds, run.config.diversity)
+    if run.config.highres.upscale == "latent":
+        clean = enlarge_latents(latents, (size[0] // VAE_FACTOR, size[1] // VAE_FACTOR))
+    else:
+        clean = encoded_pictures(run, [as_pixels(as_image(decode(run, z)), size) for z in latents], streams)
+    return mix_noise(clean, streams.draw(clean.shape[1:]), run.second.sigmas[0])
+
+
+def encoded_pictures(run: Run, pixels: list[torch.Tensor], streams: Streams) -> torch.Tensor:
+    """Latents float32 [pictures, 16, h, w] on the CPU of pixels [3, H, W] each, sampled from the pictures' streams."""
     import torch
 
-    from llm_dit.denoise.highres import enlarge_latents, second_streams
-    from llm_dit.denoise.noise import draw_noise, mix_noise
-    from llm_dit.models.vae import VAE_FACTOR, encode
+    from llm_dit.models.vae import encode
 
-    size, streams = run.second.size, second_streams(seeds)
-    shape = (size[0] // VAE_FACTOR, size[1] // VAE_FACTOR)
-    if run.config.highres.upscale == "latent":
-        clean = enlarge_latents(latents, shape)
-    else:
-        larger = [as_pixels(as_image(decode(run, z)), size) for z in latents]
-        with run.clock("encode"), at_work(run.models.vae, run.models.placement) as vae:
-            clean = torch.stack([encode(vae, p, g, run.config.tiling) for p, g in zip(larger, streams, strict=True)])
-    return mix_noise(clean, draw_noise(streams, clean.shape[1:]), run.second.sigmas[0])
+    with run.clock("encode"), at_work(run.models.vae, run.models.placement) as vae:
+        drawn = zip(pixels, streams.generators, strict=True)
+        clean = torch.stack([encode(vae, p, g, run.config.tiling) for p, g in drawn])
+    streams.pass_over(clean.shape[1:])
+    return clean
 
 
 def decode(run: Run, latents: torch.Tensor) -> np.ndarray:

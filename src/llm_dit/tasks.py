@@ -60,7 +60,15 @@ def preview_task(config: Config) -> str:
 
     config = settle_prompt(config)
     tokenizer = load_tokenizer(config.model)
-    said = read_said(config, config.prompt.text or "")
+    text = _preview(config, config.prompt.text or "", tokenizer)
+    if config.mix.mode != "none":
+        print(f"--- the second prompt, by mix.mode={config.mix.mode}", file=sys.stderr)
+        _preview(config, config.mix.text or "", tokenizer)
+    return text
+
+
+def _preview(config: Config, user: str, tokenizer: Any) -> str:
+    said = read_said(config, user)
     fitted = fit_prompt(config, said.text, tokenizer)
     count = len(fitted.token_ids)
     print(fitted.formatted.text)

@@ -119,6 +119,80 @@ def predictions(transformer, layers, kind):
     return positive, negative, skipped
 
 
+PAIR = (0.75, 0.25)
+
+
+def two_prompts(lengths=(9, 40), batch=1):
+    """A pair of prompts at shares of 3 to 1, the same at every sigma; each [batch, tokens, features]."""
+    generator = torch.Generator().manual_seed(5)
+    found = [torch.randn(batch, n, TEXT_WIDTH, generator=generator) for n in lengths]
+    return found, lambda _sigma: [(share, text, None) for share, text in zip(PAIR, found, strict=True)]
+
+
+@pytest.mark.parametrize("name", [name for name in COSTS if name != "zero"])
+@pytest.mark.parametrize("lengths", [(9, 20), (9, 40)], ids=["equal lengths", "unequal"])
+def test_two_prompts_cost_a_forward_more_wherever_the_prompt_acts(transformer, name, lengths):
+    settings, cost = COSTS[name]
+    skips = "slg" in settings and name != "outside"
+    pictures, masks = [], []
+    transformer.register_forward_pre_hook(lambda _, args: pictures.append(len(args[0])))
+    for part in transformer.layers:
+        part.attention.register_forward_pre_hook(
+            lambda _, args, kwargs: masks.append(kwargs.get("attention_mask")), with_kwargs=True
+        )
+    velocity = ZImageVelocity(transformer, two_prompts(lengths)[1], texts()[1], **settings)
+    with torch.inference_mode():
+        velocity(latents(), SIGMA)
+    assert sum(pictures) == 2 * velocity.nfe == 2 * (cost + 1 + skips)
+    assert all(mask is None for mask in masks)
+    if name == "none":
+        assert pictures == ([4] if lengths[1] == 20 else [2, 2])
+
+
+@pytest.mark.parametrize("name", ["none", "cfg", "all"])
+def test_predictions_under_two_prompts_add_up(transformer, name):
+    """Guidance sees one positive and one skipping prediction, each mixed of two."""
+    (a, b), both = two_prompts()
+    negative = texts()[1]
+
+    def predicted(settings, prompt):
+        return draw(transformer, settings, text=(prompt, negative))
+
+    ours = predicted(COSTS[name][0], both)
+    nag = {"nag": NAG} if name == "all" else {}
+    positive = sum(s * predicted(nag, p[0]) for s, p in zip(PAIR, (a, b), strict=True))
+    if name == "none":
+        assert torch.equal(ours, positive)
+        return
+    guided = cfg(positive, predicted({}, negative), 3.0)
+    if name == "all":
+        with_skip = nag | {"slg": SlgConfig(1.0, kind="attention_identity", layers=[1])}
+        found = [(predicted(nag, p[0]), predicted(with_skip, p[0])) for p in (a, b)]  # at scale 1: 2 pos - skipped
+        skipped = sum(s * (2 * pos - away) for s, (pos, away) in zip(PAIR, found, strict=True))
+        guided = rescale_std(away_from(guided, positive, skipped, 2.0), positive, 0.7)
+    assert torch.allclose(ours, guided, atol=1e-4)
+
+
+def test_a_prompt_alone_is_the_same_to_the_bit_however_it_is_given(transformer):
+    positive, negative = texts()
+    for settings, _ in COSTS.values():
+        given = draw(transformer, settings, text=(lambda _sigma: [(1.0, positive[None], None)], negative))
+        assert torch.equal(given, draw(transformer, settings))
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_each_picture_has_its_own_embeddings(transformer, name):
+    settings, _ = COSTS[name]
+    (own, _), _ = two_prompts(batch=2)
+    x, negative = latents(), texts()[1]
+    together = draw(transformer, settings, x, text=(lambda _sigma: [(1.0, own, None)], negative))
+    for i in range(2):
+        alone = draw(transformer, settings, x[i : i + 1], text=(own[i], negative))
+        assert torch.allclose(alone[0], together[i], atol=1e-5)
+    if name != "zero":
+        assert not torch.allclose(together, draw(transformer, settings, x, text=(own[0], negative)), atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["block", "attention", "ff", "attention_identity"])
 def test_guidance_and_skipped_layers_add_up_as_in_sd35(transformer, kind):
     positive, negative, skipped = predictions(transformer, [0, 2], kind)

@@ -6,7 +6,15 @@ and nothing here knows how a config was composed (compose.py does).
 """
 
 from llm_dit.config.data import DataConfig
-from llm_dit.config.denoise import DypeConfig, GuidanceConfig, HighresConfig, NagConfig, SamplerConfig, SlgConfig
+from llm_dit.config.denoise import (
+    DiversityConfig,
+    DypeConfig,
+    GuidanceConfig,
+    HighresConfig,
+    NagConfig,
+    SamplerConfig,
+    SlgConfig,
+)
 from llm_dit.config.metrics import (
     AestheticMetric,
     ClipMetric,
@@ -27,7 +35,7 @@ from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
 from llm_dit.config.root import Config
 from llm_dit.config.rule import FLOAT16_REASON, MAX_SEED, Rule, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
-from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, PromptConfig
+from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, MixConfig, PromptConfig
 from llm_dit.config.walk import Parameter, get, is_group, parameters, put, to_dict, type_hints, value_at
 
 __all__ = [
@@ -37,6 +45,7 @@ __all__ = [
     "ClipMetric",
     "Config",
     "DataConfig",
+    "DiversityConfig",
     "DiversityMetric",
     "DypeConfig",
     "EmphasisConfig",
@@ -49,6 +58,7 @@ __all__ = [
     "ImageRewardMetric",
     "LongPromptConfig",
     "MetricsConfig",
+    "MixConfig",
     "ModelConfig",
     "NagConfig",
     "NanoJudgeMetric",

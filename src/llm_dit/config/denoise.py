@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_dit.config.rule import param
+from llm_dit.config.rule import MAX_SEED, param
 
 
 @dataclass
@@ -79,6 +79,28 @@ class NagConfig:
     alpha: float = param(0.25, "Share of z in alpha z + (1 - alpha) pos; 0 is off.", ge=0, le=1)
     sigma_high: float = param(1.0, "Acts at sigma up to this.", gt=0, le=1)
     sigma_low: float = param(0.0, "Acts at sigma above this.", ge=0, le=1)
+
+
+@dataclass
+class DiversityConfig:
+    """More difference between the seeds of one prompt, or less. docs/diversity.md"""
+
+    embed_strength: float = param(
+        0.0, "Noise on the prompt's embeddings, in standard deviations of each token; 0 is off.", ge=0, le=100
+    )
+    embed_share: float = param(0.5, "Share of the user's tokens, or of their values, that get it.", ge=0, le=1)
+    embed_unit: str = param(
+        "values", "What the share is of: single values of a token, or whole tokens.", choices=("values", "tokens")
+    )
+    embed_sigma_high: float = param(1.0, "The noise on the embeddings acts at sigma up to this.", gt=0, le=1)
+    embed_sigma_low: float = param(0.0, "It acts at sigma above this; below, the embeddings are clean.", ge=0, le=1)
+    variation_seed: int | None = param(
+        None, "Another seed, towards whose noise every picture's is moved.", ge=0, le=MAX_SEED
+    )
+    variation_strength: float = param(0.0, "How far: 0 is the picture's own noise, 1 the other seed's.", ge=0, le=1)
+    blank_sigma: float = param(
+        1.0, "At sigma above this the prompt is empty, so that the seed decides the composition; 1 is off.", ge=0, le=1
+    )
 
 
 @dataclass

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llm_dit.config.data import DataConfig
-from llm_dit.config.denoise import DypeConfig, GuidanceConfig, HighresConfig, NagConfig, SamplerConfig, SlgConfig
+from llm_dit.config.denoise import (
+    DiversityConfig,
+    DypeConfig,
+    GuidanceConfig,
+    HighresConfig,
+    NagConfig,
+    SamplerConfig,
+    SlgConfig,
+)
 from llm_dit.config.metrics import MetricsConfig
 from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
 from llm_dit.config.rule import MAX_SEED, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
-from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, PromptConfig
+from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, MixConfig, PromptConfig
 
 
 @dataclass
@@ -60,6 +68,8 @@ class Config:
     encoder_layer: EncoderLayerConfig = field(default_factory=EncoderLayerConfig)
     long_prompt: LongPromptConfig = field(default_factory=LongPromptConfig)
     emphasis: EmphasisConfig = field(default_factory=EmphasisConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    diversity: DiversityConfig = field(default_factory=DiversityConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     slg: SlgConfig = field(default_factory=SlgConfig)
     nag: NagConfig = field(default_factory=NagConfig)

@@ -107,3 +107,20 @@ class EmphasisConfig:
         "attention: whose attention is weighed, that of the picture's tokens alone, or of all, the text's too.",
         choices=("picture", "all"),
     )
+
+
+@dataclass
+class MixConfig:
+    """A second prompt beside the first: between the two, or one after the other. docs/conditioning.md"""
+
+    mode: str = param(
+        "none",
+        "slerp and lerp mix the embeddings of both, token by token; velocity the predictions, at one more forward; "
+        "switch goes over to the second at mix.sigma.",
+        choices=("none", "slerp", "lerp", "velocity", "switch"),
+    )
+    text: str | None = param(None, "The second prompt, in the same chat as the first.")
+    amount: float = param(
+        0.5, "slerp, lerp, velocity: share of the second prompt; 0 is the first alone, 1 the second alone.", ge=0, le=1
+    )
+    sigma: float = param(0.8, "switch: the first prompt acts at sigma above this, the second up to it.", ge=0, le=1)

@@ -42,7 +42,7 @@ def key_bias(weights: torch.Tensor | None, tokens: int, before: int, device: Any
 
     bias = torch.zeros(before + padded_length(tokens), device=device)
     if weights is not None:
-        bias[before : before + tokens] = weights.to(device, torch.float32).log()
+        bias[before : before + len(weights)] = weights.to(device, torch.float32).log()
     return bias
 
 

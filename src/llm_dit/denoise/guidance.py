@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     import torch
 
 
+def blend(predictions: Sequence[torch.Tensor], shares: Sequence[float]) -> torch.Tensor:
+    """Predictions under several prompts at once: their weighted sum; one alone is kept to the bit.
+
+    Composable diffusion's conjunction (Liu et al. 2206.01714) without its negation, at shares that add up to 1.
+    """
+    if len(predictions) == 1:
+        return predictions[0]
+    return sum(share * prediction for share, prediction in zip(shares, predictions, strict=True))
+
+
 def cfg(positive: torch.Tensor, negative: torch.Tensor, guidance_scale: float) -> torch.Tensor:
     """Classifier-free guidance (Ho and Salimans 2022) in Z-Image's form: pos + s (pos - neg).
 
@@ -137,23 +147,30 @@ def nag_is_given(settings: NagConfig) -> bool:
 
 @dataclass(frozen=True)
 class Forwards:
-    """What one noise level needs. nag: the positive and the skipping forward attend to the negative prompt too."""
+    """What one noise level needs. nag: the positive and the skipping forward attend to the negative prompt too.
+
+    prompts: how many are predicted under and mixed, in the positive and the skipping forward.
+    """
 
     positive: bool = True
     negative: bool = False
     skipped: bool = False
     nag: bool = False
+    prompts: int = 1
 
     @property
     def nfe(self) -> int:
         """Forwards of one picture. NAG adds none: it makes those there are attend twice."""
-        return self.positive + self.negative + self.skipped
+        return self.prompts * (self.positive + self.skipped) + self.negative
 
 
 def forwards_at(
-    sigma: float, guidance: GuidanceConfig, slg: SlgConfig, nag: NagConfig, zero_above: float = inf
+    sigma: float, guidance: GuidanceConfig, slg: SlgConfig, nag: NagConfig, zero_above: float = inf, prompts: int = 1
 ) -> Forwards:
-    """What is needed at sigma. Above zero_above (zero-init) the velocity is 0 and nothing is."""
+    """What is needed at sigma. Above zero_above (zero-init) the velocity is 0 and nothing is.
+
+    prompts: how many are mixed there (prompts_at.parts_at).
+    """
     if sigma > zero_above:
         return Forwards(positive=False)
     g = guidance
@@ -161,6 +178,7 @@ def forwards_at(
         negative=cfg_is_on(sigma, g.guidance_scale, g.cfg_truncation, g.sigma_low, g.sigma_high),
         skipped=slg.scale > 0 and in_window(sigma, slg.sigma_low, slg.sigma_high),
         nag=nag_is_given(nag) and in_window(sigma, nag.sigma_low, nag.sigma_high),
+        prompts=prompts,
     )
 
 

@@ -6,7 +6,7 @@ draws both stages by the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,14 +46,11 @@ def second_levels(
     return start_at_strength(sigmas, settings.strength), shift
 
 
-def second_streams(seeds: Sequence[int]) -> list[torch.Generator]:
-    """The second stage's generators, one a seed, in streams of their own: no noise of the first stage comes again."""
-    import hashlib
+def second_stream(seed: int) -> torch.Generator:
+    """A seed's generator of the second stage, a stream of its own: no noise of the first stage comes again."""
+    from llm_dit.denoise.noise import named_generator
 
-    from llm_dit.denoise.noise import seeded_generator
-
-    names = [f"second stage {seed}".encode() for seed in seeds]
-    return [seeded_generator(int.from_bytes(hashlib.sha256(name).digest()[:7])) for name in names]
+    return named_generator("second stage", seed)
 
 
 def enlarge_latents(latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

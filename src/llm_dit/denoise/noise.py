@@ -1,12 +1,15 @@
 """Seeded noise, drawn on the CPU in float32 from each picture's own seed.
 
-So a picture does not depend on its batch, on its place in a sweep, or on the device that runs it.
+So a picture does not depend on its batch, on its place in a sweep, or on the device that runs it. Whatever a picture
+draws, it draws from a stream of its seed; a variation seed moves all of it towards another seed's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from llm_dit.config import DiversityConfig
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +22,13 @@ def seeded_generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed)
 
 
+def named_generator(name: str, seed: int) -> torch.Generator:
+    """A CPU generator at the start of another stream of a seed; each name is one."""
+    import hashlib
+
+    return seeded_generator(int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:7]))
+
+
 def draw_noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
     """Standard normal noise [len(generators), *shape], float32 on the CPU, each item from its own generator."""
     import torch
@@ -26,19 +36,59 @@ def draw_noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> tor
     return torch.stack([torch.randn((1, *shape), generator=g)[0] for g in generators])
 
 
+class Streams:
+    """A batch's generators of one stream, moved towards a variation seed's (A1111's subseed) where one is given.
+
+    generators: one a picture, for what is drawn from them directly; such draws follow the variation seed only at
+    strength 1, where all generators are its own.
+    """
+
+    def __init__(
+        self,
+        stream: Callable[[int], torch.Generator],
+        seeds: Sequence[int],
+        variation: DiversityConfig | None = None,
+    ):
+        self.strength = variation.variation_strength if variation else 0.0
+        other = variation.variation_seed if variation else None
+        self.generators = [stream(other if self.strength == 1 else seed) for seed in seeds]
+        self._other = stream(other) if 0 < self.strength < 1 else None
+
+    def draw(self, shape: tuple[int, ...], draw: Callable[..., torch.Tensor] = draw_noise) -> torch.Tensor:
+        """The next noise [pictures, *shape]. draw: makes it from (generators, shape); normal noise as it is."""
+        own = draw(self.generators, shape)
+        return own if self._other is None else slerp_noise(own, draw([self._other], shape), self.strength)
+
+    def pass_over(self, shape: tuple[int, ...]) -> None:
+        """Go on in the variation seed's stream by what each of `generators` was asked for directly."""
+        if self._other is not None:
+            draw_noise([self._other], shape)
+
+
+def slerp_noise(a: torch.Tensor, b: torch.Tensor, amount: float) -> torch.Tensor:
+    """Noise between a [n, ...] and b [n or 1, ...], each item as a whole along the great circle; lengths linearly.
+
+    A straight line would lower the noise's deviation: to .71 in the middle.
+    """
+    from llm_dit.text.layers import slerp
+
+    return slerp([a.flatten(1), b.expand_as(a).flatten(1)], [1 - amount, amount]).view_as(a)
+
+
 def renoiser(
-    seeds: Sequence[int], shape: tuple[int, ...], device: str, second_stage: bool = False
+    seeds: Sequence[int],
+    shape: tuple[int, ...],
+    device: str,
+    second_stage: bool = False,
+    variation: DiversityConfig | None = None,
 ) -> Callable[[], torch.Tensor]:
     """A source of the noise that stochastic samplers add between steps: each call gives [len(seeds), *shape] anew.
 
     Each seed has a stream of its own for it in each stage, another than that of its first noise.
     """
-    import hashlib
-
     where = "between steps of the second stage" if second_stage else "between steps"
-    streams = [int.from_bytes(hashlib.sha256(f"{where} {seed}".encode()).digest()[:7]) for seed in seeds]
-    generators = [seeded_generator(stream) for stream in streams]
-    return lambda: draw_noise(generators, shape).to(device)
+    streams = Streams(lambda seed: named_generator(where, seed), seeds, variation)
+    return lambda: streams.draw(shape).to(device)
 
 
 def mix_noise(clean: torch.Tensor, noise: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from llm_dit.config import Config
 from llm_dit.denoise.guidance import forwards_at, zero_init_above
 from llm_dit.denoise.highres import has_two_stages
+from llm_dit.denoise.prompts_at import parts_at
 from llm_dit.denoise.samplers import velocities
 from llm_dit.denoise.sigmas import noise_levels, steps_of
 from llm_dit.errors import RecordError
@@ -59,11 +60,16 @@ def forwards_of(config: Config) -> float:
 
 
 def forwards_a_step(config: Config, size: tuple[int, int]) -> float:
-    """What guidance makes of one forward, on average over the noise levels. size: (height, width) in pixels."""
+    """What guidance and a second prompt make of one forward, on average over the noise levels.
+
+    size: (height, width) in pixels.
+    """
     g, shift = config.guidance, config.sampler.shift or 3.0
     sigmas = noise_levels(config.sampler, lambda: shift, size)[0]
     zero_above = zero_init_above(g, sigmas)
-    return statistics.mean(forwards_at(s, g, config.slg, config.nag, zero_above).nfe for s in sigmas[:-1])
+    prompts = {s: len(parts_at(s, config.mix, config.diversity)) for s in sigmas}
+    needs = (forwards_at(s, g, config.slg, config.nag, zero_above, prompts[s]) for s in sigmas[:-1])
+    return statistics.mean(need.nfe for need in needs)
 
 
 def seconds_per_forward(folder: SweepFolder, config: Config) -> float | None:
