@@ -55,6 +55,17 @@ def load_transformer(model: ModelConfig, placement: Placement, attention_backend
     return _settle(transformer, placement)
 
 
+def load_transformer_folder(folder: Path, placement: Placement) -> Any:
+    """The ZImageTransformer2DModel of a transformer's own folder, whatever model it belongs to."""
+    from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+
+    from llm_dit.denoise.rotary import install_computed_rotary
+
+    transformer = _load_diffusers(ZImageTransformer2DModel, folder, placement)
+    install_computed_rotary(transformer)
+    return _settle(transformer, placement)
+
+
 def load_vae(model: ModelConfig, placement: Placement) -> Any:
     """The AutoencoderKL of a model, in eval mode."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

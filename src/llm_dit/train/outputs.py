@@ -1,0 +1,123 @@
+"""What a training leaves: a transformer as a folder in diffusers' layout, or a LoRA file.
+
+Beside the transformer, the other parts of the model that it belongs to, where they are on this disk, so that the
+training's folder is a whole model for model.path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_dit.config import ModelConfig, TrainConfig
+from llm_dit.errors import ModelError, OutputError
+from llm_dit.models.folder import component_folder
+from llm_dit.models.load import RANDOM
+from llm_dit.paths import user_path
+from llm_dit.train.checkpoint import header, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import ZImageTransformer2DModel
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+OTHERS = ("vae", "text_encoder", "tokenizer", "scheduler")
+
+
+def save_transformer(model: ZImageTransformer2DModel, folder: Path, facts: Mapping[str, Any], dtype: str) -> Path:
+    """folder/transformer with config.json and weights of that dtype; whole or not at all."""
+    return save_component(model, folder / "transformer", facts, dtype)
+
+
+def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: str) -> Path:
+    """A diffusers model as a folder of its own; one of an earlier run is replaced. Raises OutputError."""
+    import torch
+    from safetensors import SafetensorError
+
+    staged = target.with_name(f".{target.name}.new")
+    try:
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        model.save_config(staged)
+        weights = {name: p.detach().to(getattr(torch, dtype)) for name, p in model.state_dict().items()}
+        write_tensors(staged / WEIGHTS, weights, header(facts))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(staged, target)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise OutputError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
+    return target
+
+
+def add_other_parts(folder: Path, model: ModelConfig) -> bool:
+    """Put the model's other parts beside the trained one, as hard links where the disk can. Returns whether it is whole.
+
+    A model that lives on the hub is left there.
+    """
+    if model.path == RANDOM:
+        from llm_dit.models.tiny import save_tiny_folder
+
+        staged = folder / ".parts"
+        shutil.rmtree(staged, ignore_errors=True)
+        save_tiny_folder(staged)
+        for part in OTHERS:
+            shutil.rmtree(folder / part, ignore_errors=True)
+            os.replace(staged / part, folder / part)
+        shutil.rmtree(staged)
+        return True
+    if not model.path.startswith("shipped:") and not user_path(model.path).is_dir():
+        return False
+    for part in OTHERS:
+        try:
+            source = component_folder(model.path, part)
+        except ModelError:
+            continue  # shipped models take their text encoder from elsewhere
+        shutil.rmtree(folder / part, ignore_errors=True)
+        shutil.copytree(source, folder / part, copy_function=link_or_copy)
+    return True
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """A hard link, or a copy where the two are on different disks."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def lora_pairs(
+    model: ZImageTransformer2DModel, settings: TrainConfig, adapter: str = "default"
+) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
+    """{module: (A [rank, in], B [out, rank], alpha)} of the adapter, as they are now."""
+    alpha = settings.lora.rank if settings.lora.alpha is None else settings.lora.alpha
+    found = {}
+    for name, part in model.named_modules():
+        if hasattr(part, "lora_A") and adapter in part.lora_A:
+            found[name] = (part.lora_A[adapter].weight.detach(), part.lora_B[adapter].weight.detach(), float(alpha))
+    return found
+
+
+def save_adapter(model: ZImageTransformer2DModel, path: Path, settings: TrainConfig, facts: Mapping[str, Any]) -> Path:
+    """The adapter in diffusers' layout, B times alpha / rank so that the stored alpha is the rank. Raises OutputError."""
+    import torch
+    from safetensors import SafetensorError
+
+    dtype = getattr(torch, settings.save_dtype)
+    tensors = {}
+    for name, (a, b, alpha) in lora_pairs(model, settings).items():
+        tensors[f"transformer.{name}.lora_A.weight"] = a.to(dtype)
+        tensors[f"transformer.{name}.lora_B.weight"] = (b * (alpha / len(a))).to(dtype)
+    rank = settings.lora.rank
+    adapter = {"transformer.r": rank, "transformer.lora_alpha": rank}
+    staged = path.with_name(f".{path.name}.new")
+    try:
+        write_tensors(staged, tensors, header(facts) | {"lora_adapter_metadata": json.dumps(adapter)})
+        os.replace(staged, path)
+    except (OSError, SafetensorError) as error:
+        staged.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
+    return path

@@ -1,0 +1,293 @@
+"""Whole trainings of the tiny model: what they learn, kills and resumes, checkpoints, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from conftest import make_data
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from llm_dit.compose import compose
+from llm_dit.errors import LabError
+from llm_dit.train.checkpoint import checkpoints
+from llm_dit.train.task import train
+
+FAST = ["train.log_every=1", "train.batch_size=2", "train.learning_rate=0.003"]
+
+
+def settings(folder, *overrides):
+    return compose(
+        ["task=train", "model=tiny", "hardware=cpu", f"train.dir={folder}", "train.name=t", *FAST, *overrides]
+    )
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "t" / "log.jsonl").read_text().splitlines()]
+
+
+def without_seconds(lines):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def state_of(folder):
+    """Every tensor of the newest checkpoint and of the result, by file."""
+    newest = checkpoints(folder / "t" / "checkpoints")[-1]
+    files = [
+        *newest.glob("*.safetensors"),
+        *(folder / "t").glob("*.safetensors"),
+        *(folder / "t").glob("transformer/*.safetensors"),
+    ]
+    return {str(path.relative_to(folder)): load_file(path) for path in files}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(
+        a[f].keys() == b[f].keys() and all(torch.equal(a[f][k], b[f][k]) for k in a[f]) for f in a
+    )
+
+
+def in_child(work):
+    """Run work in a forked process. Returns how it ended, as os.waitstatus_to_exitcode says it."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class Killing:
+    """A data set that kills its process, as kill -9 would, when a step's batch is asked for."""
+
+    def __init__(self, data, step):
+        self.data, self.step = data, step
+
+    def __getattr__(self, name):
+        return getattr(self.data, name)
+
+    def batch(self, step, *rest):
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.data.batch(step, *rest)
+
+
+MIXED = ["train.steps=7", "train.checkpoint_every=3", "train.log_every=2", "train.ema_decay=0.9", "train.accumulation=2",
+         "train.scheduler=cosine", "train.caption_dropout=0.3"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("full", ["train.optimizer=muon"]), ("lora", ["train.lora.dropout=0.2", "train.gradient_checkpointing=true"])],
+)
+def test_a_killed_training_that_goes_on_equals_an_unbroken_one(method, more, tmp_path):
+    overrides = [f"train.method={method}", *MIXED, *more]
+    data = make_data(empty=40)  # pads to another length than the captions
+    train(settings(tmp_path / "whole", *overrides), dataset=data)
+    broken = settings(tmp_path / "broken", *overrides)
+    for step in (2, 5, 6):  # before the first checkpoint, between two, after the last
+        assert in_child(lambda step=step: train(broken, dataset=Killing(data, step))) == -signal.SIGKILL
+    train(broken, dataset=data)
+    assert same(state_of(tmp_path / "whole"), state_of(tmp_path / "broken"))
+    assert without_seconds(log_of(tmp_path / "whole")) == without_seconds(log_of(tmp_path / "broken"))
+    assert [line["step"] for line in log_of(tmp_path / "broken")] == [2, 4, 6]
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    data, config = make_data(), settings(tmp_path, "train.steps=4", "train.checkpoint_every=2", "train.ema_decay=0.5")
+    from llm_dit.train import checkpoint
+
+    write, count = checkpoint.write_tensors, []
+
+    def fatal(*arguments):
+        write(*arguments)
+        count.append(1)
+        if len(count) == 5:  # of six: three a checkpoint
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", fatal)
+    assert in_child(lambda: train(config, dataset=data)) == -signal.SIGKILL
+    assert [p.name for p in checkpoints(tmp_path / "t" / "checkpoints")] == ["step-00000002"]
+    monkeypatch.undo()
+    train(config, dataset=data)
+    assert [p.name for p in sorted((tmp_path / "t" / "checkpoints").iterdir())] == ["step-00000002", "step-00000004"]
+
+
+def test_ctrl_c_saves_and_says_so(tmp_path):
+    class Interrupting(Killing):
+        def batch(self, step, *rest):
+            if step == self.step:
+                os.kill(os.getpid(), signal.SIGINT)
+            return self.data.batch(step, *rest)
+
+    data, config = make_data(), settings(tmp_path, "train.steps=9")
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after step \d of 9, .*the same command continues"):
+        train(config, dataset=Interrupting(data, 3))
+    stopped = int(checkpoints(tmp_path / "t" / "checkpoints")[-1].name[-1])
+    assert stopped < 9
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train(config, dataset=data)
+    train(settings(tmp_path / "whole", "train.steps=9"), dataset=data)
+    assert same(state_of(tmp_path), {f: t for f, t in state_of(tmp_path / "whole").items()})
+
+
+def test_one_picture_is_learnt(tmp_path):
+    """The loss of one picture falls to a tenth, and the sampler then draws that picture's latents from noise."""
+    data = make_data(count=1, side=4)
+    config = settings(
+        tmp_path, "train.steps=150", "train.batch_size=1", "train.accumulation=4", "train.optimizer=muon",
+        "train.learning_rate=0.02", "train.other_learning_rate=0.01", "train.caption_dropout=0",
+        "train.scheduler=trapezoid", "train.warmup_steps=5", "train.shift=1", "train.log_every=10",
+    )  # fmt: skip
+    train(config, dataset=data)
+    losses = [line["loss"] for line in log_of(tmp_path)]
+    assert losses[-1] < 0.1 * losses[0]
+    drawn = draw_latents(tmp_path / "t", data.captions[0], (4, 4))
+    distance = (drawn - data.latents[0]).square().mean() / data.latents[0].square().mean()
+    assert distance < 0.05
+    other = draw_latents("random:tiny", data.captions[0], (4, 4))
+    assert (other - data.latents[0]).square().mean() / data.latents[0].square().mean() > 0.5
+
+
+def draw_latents(path, embeds, size):
+    """Latents from the seed 0, by the velocity and the sampler that pictures are drawn with."""
+    from llm_dit.denoise.noise import draw_noise, seeded_generator
+    from llm_dit.denoise.samplers import SAMPLERS
+    from llm_dit.denoise.sigmas import flow_sigmas
+    from llm_dit.denoise.velocity import ZImageVelocity
+    from llm_dit.models.load import load_transformer
+    from llm_dit.models.place import Placement
+
+    model = compose(["model=tiny", f"model.path={path}"]).model
+    velocity = ZImageVelocity(load_transformer(model, Placement("cpu", "float32")), embeds)
+    with torch.inference_mode():
+        start = draw_noise([seeded_generator(0)], (16, *size))
+        return SAMPLERS["flow_euler"](velocity, start, flow_sigmas(12, 1.0), None)[0].clone()
+
+
+def test_the_result_is_a_whole_model_with_its_origin_in_the_header(tmp_path):
+    from llm_dit.render import render
+
+    data = make_data()
+    saved = train(settings(tmp_path, "train.steps=2", "train.ema_decay=0.9"), dataset=data)
+    before = render(compose(["model=tiny", "hardware=cpu", "x"]))[0].record
+    after = render(compose(["model=tiny", "hardware=cpu", f"model.path={saved}", "x"]))[0].record
+    assert before["model_fingerprint"]["transformer"] != after["model_fingerprint"]["transformer"]
+    assert before["model_fingerprint"]["vae"] == after["model_fingerprint"]["vae"]
+    assert before["formatted_prompt"] == after["formatted_prompt"]
+    with safe_open(saved / "transformer" / "diffusion_pytorch_model.safetensors", "pt") as file:
+        told = json.loads(file.metadata()["llm_dit"])
+        assert torch.equal(
+            file.get_tensor("layers.0.attention.to_q.weight"),
+            load_file(checkpoints(saved / "checkpoints")[-1] / "average.safetensors")["layers.0.attention.to_q.weight"],
+        )
+    assert (told["step"], told["data_fingerprint"], told["settings"]["train.ema_decay"]) == (2, "memory", 0.9)
+    record = json.loads((saved / "train.json").read_text())
+    assert record["cost"]["pictures_seen"] == 4
+    assert record["config"]["train"]["steps"] == 2
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    train(settings(tmp_path, "train.steps=6", "train.checkpoint_every=1", "train.keep=2"), dataset=make_data())
+    assert [p.name[-1] for p in checkpoints(tmp_path / "t" / "checkpoints")] == ["5", "6"]
+
+
+def test_a_checkpoint_of_an_adapter_holds_the_adapter_alone(tmp_path):
+    train(settings(tmp_path, "train.method=lora", "train.steps=1"), dataset=make_data())
+    names = load_file(checkpoints(tmp_path / "t" / "checkpoints")[0] / "weights.safetensors").keys()
+    assert len(names) == 3 * 4 * 2
+    assert all("lora_" in name for name in names)
+
+
+def test_other_settings_or_data_are_refused_by_name(tmp_path):
+    data = make_data()
+    train(settings(tmp_path, "train.steps=1"), dataset=data)
+    with pytest.raises(LabError, match=r"train\.seed was 42, is 7.*train\.name"):
+        train(settings(tmp_path, "train.steps=2", "train.seed=7"), dataset=data)
+    data.fingerprint = "other"
+    with pytest.raises(LabError, match=r"data\.path"):
+        train(settings(tmp_path, "train.steps=2"), dataset=data)
+    data.fingerprint = "memory"
+    train(settings(tmp_path, "train.steps=2", "train.keep=5"), dataset=data)  # longer is no other training
+    assert len(log_of(tmp_path)) == 2
+    train(settings(tmp_path, "train.steps=1", "train.seed=7", "resume=false"), dataset=data)
+    assert (tmp_path / "t-2" / "train.json").is_file()
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path):
+    train(settings(tmp_path, "train.steps=1"), dataset=make_data())
+    path = checkpoints(tmp_path / "t" / "checkpoints")[0] / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(LabError, match=r"damaged.*Delete it"):
+        train(settings(tmp_path, "train.steps=2"), dataset=make_data())
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    data = make_data()
+
+    class Broken(Killing):
+        def batch(self, step, *rest):
+            batch = self.data.batch(step, *rest)
+            if step >= self.step:
+                batch.latents = batch.latents * float("nan")
+            return batch
+
+    config = settings(tmp_path, "train.steps=9", "train.checkpoint_every=2", "train.log_every=100")
+    with pytest.raises(LabError, match="the loss of step 4 is not finite; the last checkpoint is kept"):
+        train(config, dataset=Broken(data, 3))
+    assert [p.name[-1] for p in checkpoints(tmp_path / "t" / "checkpoints")] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.trainable=layer.0.*"], r"train.trainable=layer.0.*: nothing to train"),
+        (["train.trainable=layers"], r"must match whole names, such as 'layers.0.attention.to_q.weight'"),
+        (["train.trainable='('"], "not a regular expression"),
+        (["train.method=lora", "train.lora.targets=adaLN"], r"must match whole names, such as '\S+adaLN_modulation.0'"),
+        (["train.batch_size=5"], "the data have 4 pictures"),
+        (["train.init=nowhere"], "train.init=nowhere: there is no such folder"),
+        (["train.precision=fp16"], "float16 overflows"),
+        (["train.method=ful"], "Did you mean 'full'"),
+        (["train.optimizer=adamw8bit"], "bitsandbytes|CUDA alone"),
+    ],
+)
+def test_what_is_refused(overrides, message, tmp_path):
+    with pytest.raises(LabError, match=message):
+        train(settings(tmp_path, *overrides), dataset=make_data())
+
+
+def test_without_data_there_is_one_line(run_main):
+    code, _, error, written = run_main("task=train", "model=tiny", "hardware=cpu")
+    assert code == 2
+    assert "needs data: data=PATH" in error
+    assert error.count("\n") == 1
+    assert written == []
+
+
+def test_a_random_start_and_another_architecture(tmp_path):
+    from llm_dit.models.tiny import tiny_transformer
+
+    data = make_data()
+    train(settings(tmp_path / "a", "train.start=random", "train.steps=1"), dataset=data)
+    train(settings(tmp_path / "b", "train.start=random", "train.steps=1"), dataset=data)
+    train(settings(tmp_path / "c", "train.steps=1"), dataset=data)
+    a, b, c = (load_file(tmp_path / x / "t/transformer/diffusion_pytorch_model.safetensors") for x in "abc")
+    name = "layers.0.attention.to_q.weight"
+    assert torch.equal(a[name], b[name])
+    assert not torch.allclose(a[name], c[name], atol=0.05)
+    smaller = type(tiny_transformer()).from_config({**tiny_transformer().config, "n_layers": 1})
+    smaller.save_pretrained(tmp_path / "small" / "transformer")
+    for init in ("small", "small/transformer"):
+        saved = train(
+            settings(tmp_path / init.replace("/", "_"), f"train.init={tmp_path / init}", "train.steps=1"), dataset=data
+        )
+        assert "layers.1.attention.to_q.weight" not in load_file(
+            saved / "transformer/diffusion_pytorch_model.safetensors"
+        )
