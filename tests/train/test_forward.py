@@ -1,4 +1,4 @@
-"""The training forward against the model's own: outputs and gradients, sizes that need padding, adapters, checkpointing."""
+"""The training forward against the model's own: outputs and gradients, sizes that need padding, checkpointing."""
 
 from __future__ import annotations
 

@@ -8,12 +8,13 @@ import signal
 
 import pytest
 import torch
-from conftest import make_data
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from conftest import make_data
 from llm_dit.compose import compose
 from llm_dit.errors import LabError
+from llm_dit.trackers.base import GuardedTracker, NoTracker
 from llm_dit.train.checkpoint import checkpoints
 from llm_dit.train.task import train
 
@@ -22,7 +23,16 @@ FAST = ["train.log_every=1", "train.batch_size=2", "train.learning_rate=0.003"]
 
 def settings(folder, *overrides):
     return compose(
-        ["task=train", "model=tiny", "hardware=cpu", f"train.dir={folder}", "train.name=t", *FAST, *overrides]
+        [
+            "task=train",
+            "model=tiny",
+            "hardware=cpu",
+            f"train.dir={folder}",
+            "train.name=t",
+            "tracker=none",
+            *FAST,
+            *overrides,
+        ]
     )
 
 
@@ -78,7 +88,17 @@ class Killing:
         return self.data.batch(step, *rest)
 
 
-MIXED = ["train.steps=7", "train.checkpoint_every=3", "train.log_every=2", "train.ema_decay=0.9", "train.accumulation=2",
+class Interrupting(Killing):
+    """A data set that presses Ctrl-C instead."""
+
+    def batch(self, step, *rest):
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.data.batch(step, *rest)
+
+
+MIXED = [
+    "train.steps=7", "train.checkpoint_every=3", "train.log_every=2", "train.ema_decay=0.9", "train.accumulation=2",
          "train.scheduler=cosine", "train.caption_dropout=0.3"]  # fmt: skip
 
 
@@ -120,12 +140,6 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
 
 
 def test_ctrl_c_saves_and_says_so(tmp_path):
-    class Interrupting(Killing):
-        def batch(self, step, *rest):
-            if step == self.step:
-                os.kill(os.getpid(), signal.SIGINT)
-            return self.data.batch(step, *rest)
-
     data, config = make_data(), settings(tmp_path, "train.steps=9")
     with pytest.raises(KeyboardInterrupt, match=r"stopped after step \d of 9, .*the same command continues"):
         train(config, dataset=Interrupting(data, 3))
@@ -134,7 +148,7 @@ def test_ctrl_c_saves_and_says_so(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     train(config, dataset=data)
     train(settings(tmp_path / "whole", "train.steps=9"), dataset=data)
-    assert same(state_of(tmp_path), {f: t for f, t in state_of(tmp_path / "whole").items()})
+    assert same(state_of(tmp_path), state_of(tmp_path / "whole"))
 
 
 def test_one_picture_is_learnt(tmp_path):
@@ -244,13 +258,69 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     assert [p.name[-1] for p in checkpoints(tmp_path / "t" / "checkpoints")] == ["2"]
 
 
+def test_validation_draws_with_the_average_and_changes_nothing(tmp_path):
+    data, shared = make_data(), ["train.steps=4", "train.ema_decay=0.9", "prompts.set=starter", "prompts.count=2"]
+    validated = ["train.validate_every=2", "metrics=[sharpness,entropy]", "seeds=[3,4]", "sampler.steps=2"]
+    train(settings(tmp_path, *shared, *validated), dataset=data)
+    train(settings(tmp_path / "plain", *shared), dataset=data)
+    assert same(state_of(tmp_path), state_of(tmp_path / "plain"))
+    scores = [line.get("score_sharpness") for line in log_of(tmp_path)]
+    assert [score is None for score in scores] == [True, False, True, False]
+    folder = tmp_path / "t" / "validation"
+    assert sorted(p.name for p in folder.glob("*.png")) == ["step-00000002.png", "step-00000004.png"]
+    records = [json.loads(line) for line in (folder / "cells/step-00000004/records.jsonl").read_text().splitlines()]
+    assert [(r["seed"], r["axes"]) for r in records] == [(s, {"train.step": "4"}) for _ in range(2) for s in (3, 4)]
+    # The pictures are those of the model that was saved, which is the average.
+    again = ["model=tiny", "hardware=cpu", f"model.path={tmp_path / 't'}", "sampler.steps=2", "seed=3"]
+    from llm_dit.render import render
+
+    assert render(compose(again, prompt=records[0]["prompt"]))[0].record["pixels_sha256"] == records[0]["pixels_sha256"]
+    # and the folder is a sweep like any other
+    from llm_dit.tasks import run_task
+
+    run_task(compose(["model=tiny", "task=grid", f"sweep.dir={tmp_path / 't'}", "sweep.name=validation"]))
+    assert list((folder / "grids").glob("*.png"))
+
+
+def test_a_tracker_is_told_the_log_once_also_of_a_training_that_goes_on(tmp_path, monkeypatch):
+    from llm_dit.train import tracking
+
+    told = []
+
+    class Noting(NoTracker):
+        def start_cell(self, sweep, cell, config, label=""):
+            told.append((sweep, cell))
+
+        def log_values(self, step, values):
+            told.append((step, sorted(values)[:2]))
+
+        def finish_cell(self, status, scores=None):
+            told.append(status)
+
+    monkeypatch.setattr(tracking, "make_tracker", lambda *a: GuardedTracker("x", Noting()))
+    config = settings(tmp_path, "train.steps=3", "train.checkpoint_every=1", "tracker=trackio")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset=Interrupting(make_data(), 2))
+    first = [step for step, _ in told[1:-1]]
+    assert (told[0], told[-1]) == (("train", "t"), "failed")
+    told.clear()
+    train(config, dataset=make_data())
+    assert first in ([1], [1, 2])
+    assert told[1:-1] == [(step, ["grad_norm", "learning_rate"]) for step in (1, 2, 3)]
+    assert told[-1] == "complete"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["train.trainable=layer.0.*"], r"train.trainable=layer.0.*: nothing to train"),
-        (["train.trainable=layers"], r"must match whole names, such as 'layers.0.attention.to_q.weight'"),
+        (["train.trainable=layers"], r"must match whole names, such as 'layers\.0\.\S+'"),
         (["train.trainable='('"], "not a regular expression"),
-        (["train.method=lora", "train.lora.targets=adaLN"], r"must match whole names, such as '\S+adaLN_modulation.0'"),
+        (
+            ["train.method=lora", "train.lora.targets=adaLN"],
+            r"whole names, such as '\S+adaLN_modulation\.\d'",
+        ),
+        (["train.validate_every=1"], "needs something to draw"),
         (["train.batch_size=5"], "the data have 4 pictures"),
         (["train.init=nowhere"], "train.init=nowhere: there is no such folder"),
         (["train.precision=fp16"], "float16 overflows"),

@@ -10,7 +10,7 @@ from torch import nn
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Share of the average that is kept at a step, counted from 1: the decay, but less at first, as diffusers' EMAModel."""
+    """Share of the average that a step keeps, counted from 1: the decay, but less at first, as in diffusers."""
     return 0.0 if step <= 1 else min(decay, step / (9 + step))
 
 

@@ -1,7 +1,7 @@
 """Flow matching: noise levels, noised latents, the target, weights and loss. Pure functions over tensors.
 
-x = (1 - sigma) clean + sigma noise, and the model predicts noise - clean (Lipman et al. 2023; Esser et al. 2024). What is
-random comes from generators that are named by (seed, step, micro batch, process), so that a step can be repeated alone.
+x = (1 - sigma) clean + sigma noise, and the model predicts noise - clean (Lipman et al. 2023; Esser et al. 2024). What
+is random comes from generators named by (seed, step, micro batch, process), so that a step can be repeated alone.
 """
 
 from __future__ import annotations

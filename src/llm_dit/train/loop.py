@@ -1,4 +1,4 @@
-"""The training loop: steps, checkpoints, the log, and an orderly end. What is trained, and by which loss, it does not know.
+"""The training loop: steps, checkpoints, the log, and an orderly end. It knows neither model nor loss.
 
 A step's random numbers and its batch follow from its number (flow.py, data/), so that a run that was killed and goes on
 from its last checkpoint is, on the CPU, the unbroken run bit for bit.
@@ -44,7 +44,7 @@ class Task(Protocol):
     module: torch.nn.Module
 
     def pieces(self, step: int, micro: int) -> list[Piece]:
-        """The forwards of one micro batch; each gives its share of the mean loss, and errors by band of noise levels."""
+        """The forwards of one micro batch; each gives its share of the mean loss, and errors by band of levels."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Training:
     folder: Path
     facts: dict[str, Any]
     accelerator: Accelerator
-    on_log: Callable[[int, dict[str, Any]], None] = lambda step, line: None
+    on_log: list[Callable[[int, dict[str, Any]], None]] = field(default_factory=list)
     validate: Callable[[int], dict[str, float]] | None = None
     meter: Meter = field(default_factory=Meter)
     step: int = 0
@@ -75,8 +75,8 @@ class Training:
         """log.jsonl of this training."""
         return self.folder / "log.jsonl"
 
-    def resume(self) -> list[dict[str, Any]]:
-        """Go on from the newest checkpoint, if there is one. Returns the lines logged before it.
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one. What was logged beyond it is dropped, and written again.
 
         Raises RecordError when it is damaged or of other settings.
         """
@@ -93,9 +93,8 @@ class Training:
             restore_optimizers(self.optimizers, self.trained, state.optimizer)
             self.step, self.meter = state.step, Meter(state.plain["meter"])
             self.seconds, self.cpu_seconds = state.plain["seconds"], state.plain["cpu_seconds"]
-        if not self.accelerator.is_main_process:
-            return []
-        return cut_log(self.log, self.step) if self.log.is_file() else []
+        if self.accelerator.is_main_process and self.log.is_file():
+            cut_log(self.log, self.step)
 
     def run(self) -> None:
         """Train to the last step. Raises KeyboardInterrupt after a checkpoint when it was asked to stop."""
@@ -138,7 +137,8 @@ class Training:
         """Log, check, save and validate as the settings ask."""
         s, step = self.settings, self.step
         logs, saves = step % s.log_every == 0, step % s.checkpoint_every == 0 or stopping
-        validates = self.validate is not None and s.validate_every > 0 and step % s.validate_every == 0
+        due = s.validate_every > 0 and (step % s.validate_every == 0 or step == s.steps)
+        validates = self.validate is not None and due
         if logs or saves or validates:
             self.meter.fetch(step, self.gather)
         if logs or validates:
@@ -147,7 +147,8 @@ class Training:
                 line |= self.validate(step)
             if self.accelerator.is_main_process:
                 append_log(self.log, line)
-                self.on_log(step, line)
+                for told in self.on_log:
+                    told(step, line)
         if saves:
             self.save()
 

@@ -1,4 +1,4 @@
-"""What happened since the last line of log.jsonl: one row of numbers a step, kept on the device until it is asked for."""
+"""What happened since the last line of log.jsonl: a row of numbers a step, kept on the device until it is asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from llm_dit.train.flow import BANDS
 if TYPE_CHECKING:
     import torch
 
-BAND_NAMES = tuple(f"loss_sigma_{low:g}_{high:g}" for low, high in zip(BANDS, BANDS[1:], strict=False))
+BAND_NAMES = tuple(f"loss_sigma_{low:g}_{high:g}" for low, high in pairwise(BANDS))
 
 
 def band_sums(errors: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

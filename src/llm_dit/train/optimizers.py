@@ -1,7 +1,7 @@
 """Optimisers and the course of the learning rate.
 
-AdamW is torch's, adamw8bit bitsandbytes'. Muon (Jordan et al. 2024) is torch's formula, here for matrices of equal shape
-together, many small products being slow, and for convolution kernels as [out, in x height x width].
+AdamW is torch's, adamw8bit bitsandbytes'. Muon (Jordan et al. 2024) is torch's formula, here for matrices of equal
+shape together, many small products being slow, and for convolution kernels as [out, in x height x width].
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ training's folder is a whole model for model.path.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -54,7 +53,7 @@ def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: st
 
 
 def add_other_parts(folder: Path, model: ModelConfig) -> bool:
-    """Put the model's other parts beside the trained one, as hard links where the disk can. Returns whether it is whole.
+    """Put the model's other parts beside the trained one, hard links where the disk can. Returns whether all are there.
 
     A model that lives on the hub is left there.
     """
@@ -102,7 +101,7 @@ def lora_pairs(
 
 
 def save_adapter(model: ZImageTransformer2DModel, path: Path, settings: TrainConfig, facts: Mapping[str, Any]) -> Path:
-    """The adapter in diffusers' layout, B times alpha / rank so that the stored alpha is the rank. Raises OutputError."""
+    """The adapter in diffusers' layout, B times alpha / rank, so the stored alpha is the rank. Raises OutputError."""
     import torch
     from safetensors import SafetensorError
 
@@ -111,11 +110,9 @@ def save_adapter(model: ZImageTransformer2DModel, path: Path, settings: TrainCon
     for name, (a, b, alpha) in lora_pairs(model, settings).items():
         tensors[f"transformer.{name}.lora_A.weight"] = a.to(dtype)
         tensors[f"transformer.{name}.lora_B.weight"] = (b * (alpha / len(a))).to(dtype)
-    rank = settings.lora.rank
-    adapter = {"transformer.r": rank, "transformer.lora_alpha": rank}
     staged = path.with_name(f".{path.name}.new")
     try:
-        write_tensors(staged, tensors, header(facts) | {"lora_adapter_metadata": json.dumps(adapter)})
+        write_tensors(staged, tensors, header(facts))
         os.replace(staged, path)
     except (OSError, SafetensorError) as error:
         staged.unlink(missing_ok=True)

@@ -63,8 +63,8 @@ def refuse_quantized(model: Any, named: ModelConfig) -> None:
     quantized = getattr(model, "is_quantized", False) or any(not p.is_floating_point() for p in model.parameters())
     if quantized or str(named.transformer_file or "").endswith(".gguf"):
         raise ModelError(
-            f"model.transformer_file={named.transformer_file}: quantized weights cannot be trained; take the bfloat16 or "
-            "float32 ones."
+            f"model.transformer_file={named.transformer_file}: quantized weights cannot be trained; take the bfloat16 "
+            "or float32 ones."
         )
 
 

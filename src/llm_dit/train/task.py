@@ -19,7 +19,7 @@ from llm_dit.paths import user_path
 from llm_dit.picture import write_whole
 from llm_dit.versions import versions
 
-# What may change between a checkpoint and the run that goes on from it: where things go, how they are computed, how long.
+# What may change between a checkpoint and the run that goes on from it: where things go, how it is computed, how long.
 FREE = {
     f"train.{key}"
     for key in (
@@ -42,10 +42,13 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     from llm_dit.render import set_threads, translated_memory_errors
     from llm_dit.train.loop import Training, describe_cost, refuse_nothing_finite
     from llm_dit.train.start import start_transformer, trained_parameters
+    from llm_dit.train.tracking import tracked
     from llm_dit.train.transformer import FlowTraining, make_forward
+    from llm_dit.train.validate import check_validation, make_validation
 
     settings = config.train
     warnings = idle_settings(config)
+    check_validation(config)
     set_threads(config.hardware.threads)
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(cpu=config.hardware.device == "cpu", kwargs_handlers=[unused])
@@ -73,8 +76,9 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
             "processes": accelerator.num_processes,
         }
         training = Training(task, trained, settings, folder, facts, accelerator)
-        with contextlib.closing(task), progress(training, main):
-            training.resume()
+        training.resume()
+        training.validate = make_validation(config, model, training, parts) if main else nothing
+        with contextlib.closing(task), progress(training, main), tracked(config, training, main):
             training.run()
     refuse_nothing_finite(trained)
     if not main:
@@ -112,8 +116,8 @@ def refuse_small(dataset: Any, config: Config) -> None:
     """Raises ConfigError when one batch is larger than the data."""
     if dataset.count < config.train.batch_size:
         raise ConfigError(
-            f"train.batch_size={config.train.batch_size}: the data have {dataset.count} pictures. Take a smaller batch, "
-            "train.accumulation for a larger step, or data.repeat."
+            f"train.batch_size={config.train.batch_size}: the data have {dataset.count} pictures. Take a smaller "
+            "batch, train.accumulation for a larger step, or data.repeat."
         )
 
 
@@ -160,6 +164,11 @@ def training_folder(config: Config) -> Path:
     return folder
 
 
+def nothing(_step: int) -> dict[str, float]:
+    """The validation of processes beside the first."""
+    return {}
+
+
 def make_folder(folder: Path) -> None:
     """Make a training's folder. Raises OutputError before anything is loaded."""
     try:
@@ -186,7 +195,9 @@ def progress(training: Any, shown: bool) -> Iterator[None]:
     from tqdm import tqdm
 
     settings = training.settings
-    with tqdm(total=settings.steps, unit="step", disable=None if shown else True, leave=False) as bar:
+    with tqdm(
+        total=settings.steps, unit="step", initial=training.step, disable=None if shown else True, leave=False
+    ) as bar:
 
         def tell(step: int, line: dict[str, Any]) -> None:
             bar.update(step - bar.n)
@@ -195,7 +206,7 @@ def progress(training: Any, shown: bool) -> Iterator[None]:
                 print(f"step {step}/{settings.steps} loss {line.get('loss', float('nan')):.4f} {line['seconds']:.0f} s",
                       file=sys.stderr, flush=True)  # fmt: skip
 
-        training.on_log = tell
+        training.on_log.append(tell)
         yield
 
 
