@@ -2,8 +2,8 @@
 
     uv run python experiments/nano/start.py [--prompts SET]
 
-Random weights with a start of their own (model.build): the caption's RMSNorm evens out the channels of the text encoder,
-measured on a set of prompts as the model's config formats and encodes them; blocks start a third open. Writes
+Random weights with a start of their own (model.build): the caption's RMSNorm evens out the channels of the text
+encoder, measured on a set of prompts as the model's config formats and encodes them; blocks start a third open. Writes
 assets/nano/start/transformer.
 """
 

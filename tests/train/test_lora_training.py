@@ -10,7 +10,7 @@ from test_training import settings
 
 from conftest import make_data
 from llm_dit.models.tiny import tiny_transformer
-from llm_dit.train import task as training_task
+from llm_dit.train import outputs
 from llm_dit.train.task import train
 
 
@@ -25,14 +25,14 @@ def test_a_saved_adapter_acts_as_in_training(tmp_path, monkeypatch):
     from llm_dit.train.forward import stock_attention
 
     kept = {}
-    save = training_task.save
+    save = outputs.save_adapter
 
     def keep(model, *rest):
         with stock_attention(model.eval()):
             kept["trained"] = predict(model)
         return save(model, *rest)
 
-    monkeypatch.setattr(training_task, "save", keep)
+    monkeypatch.setattr(outputs, "save_adapter", keep)
     path = train(
         settings(
             tmp_path, "train.method=lora", "train.lora.rank=4", "train.lora.alpha=10", "train.steps=5",
@@ -55,9 +55,9 @@ def test_a_saved_adapter_acts_as_in_training(tmp_path, monkeypatch):
 
 def test_the_base_stays_as_it_was(tmp_path, monkeypatch):
     kept = {}
-    save = training_task.save
+    save = outputs.save_adapter
     monkeypatch.setattr(
-        training_task, "save", lambda model, *rest: kept.update(model.state_dict()) or save(model, *rest)
+        outputs, "save_adapter", lambda model, *rest: kept.update(model.state_dict()) or save(model, *rest)
     )
     train(settings(tmp_path, "train.method=lora", "train.steps=2"), dataset=make_data())
     for name, weight in tiny_transformer().state_dict().items():

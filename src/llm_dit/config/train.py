@@ -24,14 +24,45 @@ class TrainLoraConfig:
 
 
 @dataclass
+class TrainDistillConfig:
+    """train.method=distill: the student takes sampler.steps steps without guidance, the teacher guidance_scale's."""
+
+    substeps: int = param(2, "Steps of the guided teacher for one of the student.", image=False, ge=1, le=64)
+
+
+@dataclass
+class TrainVaeConfig:
+    """The loss of train.method=vae."""
+
+    kl_weight: float = param(
+        2e-4, "Weight of the posterior's distance from a unit normal, a latent.", image=False, ge=0, le=10
+    )
+    edge_weight: float = param(
+        1.0, "Weight of the difference between neighbouring pixels' differences.", image=False, ge=0, le=100
+    )
+    shrink_share: float = param(
+        0.0,
+        "Share of batches whose latents are halved in size before they are decoded, to a picture of half the size.",
+        image=False, ge=0, le=1,
+    )  # fmt: skip
+    rescale: bool = param(
+        False,
+        "Measure the latents' mean and spread at the end and save them as shift_factor and scaling_factor: for a VAE "
+        "that no transformer belongs to yet.",
+        image=False,
+    )
+
+
+@dataclass
 class TrainConfig:
     """What task=train does: which weights, on how many steps, by which optimiser and loss. docs/training.md"""
 
     method: str = param(
         "full",
-        "full trains the transformer's weights; lora an adapter beside them.",
+        "full trains the transformer's weights; lora an adapter beside them; distill a student that needs few steps "
+        "and no guidance; vae the VAE.",
         image=False,
-        choices=("full", "lora"),
+        choices=("full", "lora", "distill", "vae"),
     )
     name: str | None = param(
         None, "Folder in train.dir; null makes one from the data and the settings, so a command finds its own.",
@@ -46,14 +77,16 @@ class TrainConfig:
     )
     init: str | None = param(
         None,
-        "Folder in diffusers' layout with the transformer to start from, in place of the model's own; it may have "
-        "another size or depth.",
+        "Folder in diffusers' layout with the transformer (or VAE) to start from, in place of the model's own; it may "
+        "have another size or depth.",
         image=False,
     )
     trainable: str = param(
-        ".*", "Regular expression over the whole names of the weights that method=full trains.", image=False
+        ".*", "Regular expression over the whole names of the weights that are trained, but for lora.", image=False
     )
     lora: TrainLoraConfig = field(default_factory=TrainLoraConfig)
+    distill: TrainDistillConfig = field(default_factory=TrainDistillConfig)
+    vae: TrainVaeConfig = field(default_factory=TrainVaeConfig)
     steps: int = param(1000, "Steps of the optimiser.", image=False, ge=1, le=100_000_000)
     batch_size: int = param(1, "Pictures of one forward on one device.", image=False, ge=1, le=65_536)
     accumulation: int = param(1, "Forwards whose gradients are added up for a step.", image=False, ge=1, le=4096)

@@ -46,6 +46,9 @@ class Task(Protocol):
     def pieces(self, step: int, micro: int) -> list[Piece]:
         """The forwards of one micro batch; each gives its share of the mean loss, and errors by band of levels."""
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+
 
 @dataclass
 class Training:
@@ -74,6 +77,12 @@ class Training:
     def log(self) -> Path:
         """log.jsonl of this training."""
         return self.folder / "log.jsonl"
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has its averaged weights, if an average is kept; afterwards its own, to the bit."""
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            yield
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if there is one. What was logged beyond it is dropped, and written again.

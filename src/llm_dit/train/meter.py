@@ -65,18 +65,19 @@ class Meter:
                 )
         self.rows += rows
 
-    def take(self) -> dict[str, float | None]:
+    def take(self) -> dict[str, float]:
         """Means over the rows, which are forgotten: loss, grad_norm, and the loss by band where one has pictures."""
         columns = list(zip(*self.rows, strict=True))
         steps, bands = len(self.rows), len(BAND_NAMES)
         self.rows = []
-        values: dict[str, float | None] = {
+        values = {
             "loss": math.fsum(columns[0]) / steps,
             "grad_norm": math.fsum(columns[1]) / steps,
         }
         for i, name in enumerate(BAND_NAMES):
             count = math.fsum(columns[2 + bands + i])
-            values[name] = math.fsum(columns[2 + i]) / count if count else None
+            if count:
+                values[name] = math.fsum(columns[2 + i]) / count
         return values
 
 

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
     from diffusers import ZImageTransformer2DModel
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-OTHERS = ("vae", "text_encoder", "tokenizer", "scheduler")
-
-
-def save_transformer(model: ZImageTransformer2DModel, folder: Path, facts: Mapping[str, Any], dtype: str) -> Path:
-    """folder/transformer with config.json and weights of that dtype; whole or not at all."""
-    return save_component(model, folder / "transformer", facts, dtype)
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: str) -> Path:
@@ -52,25 +47,26 @@ def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: st
     return target
 
 
-def add_other_parts(folder: Path, model: ModelConfig) -> bool:
+def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
     """Put the model's other parts beside the trained one, hard links where the disk can. Returns whether all are there.
 
-    A model that lives on the hub is left there.
+    trained: the component that is there. A model that lives on the hub is left there.
     """
+    others = [part for part in PARTS if part != trained]
     if model.path == RANDOM:
         from llm_dit.models.tiny import save_tiny_folder
 
         staged = folder / ".parts"
         shutil.rmtree(staged, ignore_errors=True)
         save_tiny_folder(staged)
-        for part in OTHERS:
+        for part in others:
             shutil.rmtree(folder / part, ignore_errors=True)
             os.replace(staged / part, folder / part)
         shutil.rmtree(staged)
         return True
     if not model.path.startswith("shipped:") and not user_path(model.path).is_dir():
         return False
-    for part in OTHERS:
+    for part in others:
         try:
             source = component_folder(model.path, part)
         except ModelError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,16 +47,34 @@ def load_start(model: ModelConfig, settings: TrainConfig, placement: Placement) 
     """The model's transformer, or that of train.init: a model folder, or a transformer's own."""
     if settings.init is None:
         return load.load_transformer(model, placement)
-    folder = user_path(settings.init)
+    return load.load_transformer_folder(init_folder(settings.init, "transformer"), placement)
+
+
+def start_vae(config: Config, device: str) -> Any:
+    """The VAE that method=vae trains, in float32: the model's own, or that of train.init."""
+    settings, placement = config.train, Placement(device, "float32")
+    if settings.init is None:
+        vae = load.load_vae(config.model, placement)
+    else:
+        vae = load.load_vae_folder(init_folder(settings.init, "vae"), placement)
+    if settings.start == "random":
+        vae = random_weights(vae, settings.seed)
+    choose_trained(vae, settings.trainable)
+    if settings.gradient_checkpointing:
+        vae.enable_gradient_checkpointing()
+    return vae
+
+
+def init_folder(typed: str, component: str) -> Path:
+    """The folder that train.init means: a component's own, or a model's. Raises ModelError."""
+    folder = user_path(typed)
     if not folder.is_dir():
         raise ModelError(f"train.init={folder}: there is no such folder.")
-    if not (folder / "config.json").is_file() and not (folder / "transformer").is_dir():
-        raise ModelError(
-            f"train.init={folder}: neither a transformer's folder (config.json) nor a model's (transformer/)."
-        )
-    return load.load_transformer_folder(
-        folder if (folder / "config.json").is_file() else folder / "transformer", placement
-    )
+    if (folder / "config.json").is_file():
+        return folder
+    if not (folder / component).is_dir():
+        raise ModelError(f"train.init={folder}: no config.json in it, and no folder '{component}'.")
+    return folder / component
 
 
 def refuse_quantized(model: Any, named: ModelConfig) -> None:
@@ -68,7 +87,7 @@ def refuse_quantized(model: Any, named: ModelConfig) -> None:
         )
 
 
-def random_weights(model: ZImageTransformer2DModel, seed: int) -> ZImageTransformer2DModel:
+def random_weights(model: Any, seed: int) -> Any:
     """A model of the same architecture with new weights, as diffusers starts them."""
     from llm_dit.denoise.rotary import install_computed_rotary
 
@@ -76,7 +95,8 @@ def random_weights(model: ZImageTransformer2DModel, seed: int) -> ZImageTransfor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, 0, 0, 0, INIT_STREAM))
         fresh = type(model).from_config(model.config)
-    install_computed_rotary(fresh)
+    if hasattr(fresh, "rope_embedder"):
+        install_computed_rotary(fresh)
     return fresh.to(example.device, example.dtype).eval().requires_grad_(False)
 
 

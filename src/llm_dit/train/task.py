@@ -8,7 +8,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +34,15 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
 
     dataset: in place of the one that config.data names. Raises LabError, KeyboardInterrupt after an orderly stop.
     """
-    import torch
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
     from llm_dit.render import set_threads, translated_memory_errors
+    from llm_dit.train.jobs import Where, make_job
     from llm_dit.train.loop import Training, describe_cost, refuse_nothing_finite
-    from llm_dit.train.start import start_transformer, trained_parameters
+    from llm_dit.train.start import trained_parameters
     from llm_dit.train.tracking import tracked
-    from llm_dit.train.transformer import FlowTraining, make_forward
-    from llm_dit.train.validate import check_validation, make_validation
+    from llm_dit.train.validate import check_validation
 
     settings = config.train
     warnings = idle_settings(config)
@@ -62,34 +60,31 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     folder = training_folder(config)
     make_folder(folder)
     with translated_memory_errors():
-        model = start_transformer(config, str(device), "bfloat16" if autocast else "float32")
-        trained = trained_parameters(model)
-        forward = accelerator.prepare(make_forward(model, settings))
-        task = FlowTraining(
-            forward, dataset, settings, shift_of(config, parts), device, autocast,
-            accelerator.process_index, accelerator.num_processes,
-        )  # fmt: skip
+        processes = (accelerator.process_index, accelerator.num_processes)
+        job = make_job(config, dataset, parts, Where(device, autocast, *processes, accelerator.prepare))
+        trained = trained_parameters(job.model)
         facts = {
             "settings": shared_settings(config),
             "data_fingerprint": dataset.fingerprint,
-            "base_fingerprint": base_fingerprint(model, set(trained)),
+            "base_fingerprint": base_fingerprint(job.model),
             "processes": accelerator.num_processes,
         }
-        training = Training(task, trained, settings, folder, facts, accelerator)
+        training = Training(job.task, trained, settings, folder, facts, accelerator)
         training.resume()
-        training.validate = make_validation(config, model, training, parts) if main else nothing
-        with contextlib.closing(task), progress(training, main), tracked(config, training, main):
+        if settings.validate_every:
+            training.validate = job.validation(training) if main else nothing
+        with contextlib.closing(job.task), progress(training, main), tracked(config, training, main):
             training.run()
     refuse_nothing_finite(trained)
     if not main:
         return folder
     about = {**facts, "step": training.step}
-    with training.average.in_place() if training.average else nullcontext(), torch.no_grad():
-        saved = save(model, folder, config, about)
+    with training.averaged():
+        saved = job.save(folder, about)
     record = {
         "config": to_dict(config),
         **about,
-        "shift": task.shift,
+        "shift": job.shift,
         "trained_parameters": sum(p.numel() for p in trained.values()),
         "pictures": dataset.count,
         "problems": list(dataset.problems),
@@ -109,7 +104,7 @@ def open_data(config: Config, parts: PartCache) -> Any:
 
     if config.data.path is None:
         raise ConfigError("task=train needs data: data=PATH, a .jsonl, .csv or .tar file or a folder of pictures.")
-    return open_dataset(config.data, config, parts=parts)
+    return open_dataset(config.data, config, parts=parts, encode=config.train.method != "vae")
 
 
 def refuse_small(dataset: Any, config: Config) -> None:
@@ -121,16 +116,7 @@ def refuse_small(dataset: Any, config: Config) -> None:
         )
 
 
-def shift_of(config: Config, parts: PartCache) -> float:
-    """The shift of the drawn noise levels: as asked, else that of the model's own schedule."""
-    from llm_dit.models.load import load_shift
-
-    if config.train.shift is not None:
-        return config.train.shift
-    return parts.get("shift", (config.model.path, config.model.revision), lambda: load_shift(config.model))
-
-
-def base_fingerprint(model: Any, trained: set[str]) -> str:
+def base_fingerprint(model: Any) -> str:
     """The weights a training starts from, adapters left out: they are new."""
     from types import SimpleNamespace
 
@@ -179,16 +165,6 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}).") from error
 
 
-def save(model: Any, folder: Path, config: Config, about: dict[str, Any]) -> Path:
-    """What comes of a training, from the weights as they are now. Returns its folder or file."""
-    from llm_dit.train.outputs import add_other_parts, save_adapter, save_transformer
-
-    if config.train.method == "lora":
-        return save_adapter(model, folder / "lora.safetensors", config.train, about)
-    saved = save_transformer(model, folder, about, config.train.save_dtype)
-    return folder if add_other_parts(folder, config.model) else saved
-
-
 @contextlib.contextmanager
 def progress(training: Any, shown: bool) -> Iterator[None]:
     """A bar on a terminal, else a line at each line of the log."""
@@ -218,8 +194,20 @@ def idle_settings(config: Config) -> list[str]:
     idle: dict[str, str] = {}
     if s.method != "lora":
         idle |= {f"lora.{key}": f"train.method is {s.method}" for key in ("rank", "alpha", "dropout", "targets")}
-    if s.method != "full":
-        idle["trainable"] = f"train.method is {s.method}"
+    if s.method == "lora":
+        idle["trainable"] = "train.method is lora"
+    if s.method != "distill":
+        idle["distill.substeps"] = f"train.method is {s.method}"
+    if s.method != "vae":
+        idle |= {
+            f"vae.{key}": f"train.method is {s.method}"
+            for key in ("kl_weight", "edge_weight", "shrink_share", "rescale")
+        }
+    flow = ("sigma_sampling", "logit_mean", "logit_std", "mode_scale", "uniform_share", "shift", "caption_dropout")
+    if s.method == "distill":
+        idle |= dict.fromkeys(flow, "train.method is distill, on the sampler's noise levels and without guidance")
+    if s.method == "vae":
+        idle |= dict.fromkeys((*flow, "loss_weighting", "compile"), "train.method is vae")
     if s.optimizer != "muon":
         idle |= dict.fromkeys(("other_learning_rate", "momentum"), f"train.optimizer is {s.optimizer}")
     if s.sigma_sampling != "logit_normal":

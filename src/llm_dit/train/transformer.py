@@ -21,7 +21,7 @@ from llm_dit.train.flow import (
     target_velocity,
     weights_of,
 )
-from llm_dit.train.forward import TrainingForward, stack_captions
+from llm_dit.train.forward import stack_captions
 from llm_dit.train.meter import band_sums
 
 # Uses of flow.stream within a step; noise and dropout count on from theirs by group.
@@ -64,6 +64,14 @@ class FlowTraining:
         self.device, self.autocast, self.rank, self.world = device, autocast, rank, world
         self.ahead = Ahead(self.groups, settings.accumulation, settings.steps)
 
+    def levels(self, generator: torch.Generator, count: int) -> torch.Tensor:
+        """Noise levels [count] to train at."""
+        return sample_sigmas(generator, count, self.settings, self.shift)
+
+    def target(self, x: torch.Tensor, clean: torch.Tensor, noise: torch.Tensor, group: Group) -> torch.Tensor:
+        """The velocity to predict at x, of the group's noise levels."""
+        return target_velocity(clean, noise)
+
     def groups(self, step: int, micro: int) -> list[Group]:
         """One micro batch, its noise levels drawn and its captions dropped, split by the captions' padded length.
 
@@ -72,7 +80,7 @@ class FlowTraining:
         s = self.settings
         batch = self.dataset.batch(step, micro, s.batch_size, s.seed, self.rank, self.world)
         count = len(batch.latents)
-        sigma = sample_sigmas(stream(s.seed, step, micro, self.rank, SIGMAS), count, s, self.shift)
+        sigma = self.levels(stream(s.seed, step, micro, self.rank, SIGMAS), count)
         drawn = torch.rand(count, generator=stream(s.seed, step, micro, self.rank, DROPPED))
         empty = self.dataset.empty_embeds
         captions = [
@@ -109,9 +117,11 @@ class FlowTraining:
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
         if s.lora.dropout > 0:
             torch.manual_seed(stream_seed(s.seed, step, micro, self.rank, DROPOUT + number))
+        x = noised(clean, noise, group.sigma)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            predicted = self.module(noised(clean, noise, group.sigma), group.sigma, group.texts, group.padding)
-        errors = squared_errors(predicted, target_velocity(clean, noise))
+            target = self.target(x, clean, noise, group)
+            predicted = self.module(x, group.sigma, group.texts, group.padding)
+        errors = squared_errors(predicted, target)
         loss = (errors * weights_of(group.sigma, s.loss_weighting)).sum() / total
         return loss, band_sums(errors.detach(), group.sigma)
 
@@ -123,10 +133,3 @@ class FlowTraining:
 def pinned(group: Group) -> Group:
     """The same in memory that a copy to the card need not wait for."""
     return Group(*(x.pin_memory() for x in (group.latents, group.texts, group.padding, group.sigma)))
-
-
-def make_forward(model: Any, settings: TrainConfig) -> TrainingForward:
-    """The training forward of a transformer, in training mode, so that dropout acts."""
-    forward = TrainingForward(model, settings.compile)
-    forward.train()
-    return forward

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm_dit.config import Config, SweepConfig
 from llm_dit.errors import ConfigError
@@ -23,11 +23,7 @@ from llm_dit.study.cell import prompts_of, run_cell
 from llm_dit.study.grids.sheet import gallery, write_sheet
 from llm_dit.study.score import mean_scores, score_cell, scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
-from llm_dit.train.ema import Average
 from llm_dit.train.forward import stock_attention
-
-if TYPE_CHECKING:
-    from llm_dit.train.loop import Training
 
 AXIS = "train.step"
 COLUMNS = 8
@@ -46,7 +42,7 @@ class HeldTransformer(PartCache):
 
 @dataclass
 class Validation:
-    """Draws and scores. average: whose weights are drawn with; None takes the model's own.
+    """Draws and scores. averaged: a context in which the model has the weights to draw with.
 
     on_picture(path, caption) for the sheet of each validation.
     """
@@ -54,7 +50,7 @@ class Validation:
     config: Config
     model: Any
     folder: Path
-    average: Average | None
+    averaged: Callable[[], AbstractContextManager]
     parts: PartCache = PARTS
     on_picture: Callable[[Path, str], None] = lambda path, caption: None
 
@@ -80,7 +76,7 @@ class Validation:
         model, training = self.model, self.model.training
         model.eval()
         try:
-            with self.average.in_place() if self.average else nullcontext(), stock_attention(model):
+            with self.averaged(), stock_attention(model):
                 model.weights_fingerprint = fingerprint(model)
                 return run_cell(config, cell, labels, parts=HeldTransformer(model, self.parts))
         finally:
@@ -98,16 +94,9 @@ class Validation:
 
 def check_validation(config: Config) -> None:
     """Raises LabError when the validation that is asked for cannot be drawn or scored: before hours of training."""
-    if not config.train.validate_every:
+    if not config.train.validate_every or config.train.method == "vae":
         return
     if config.prompts.set is None and config.prompt.text is None and config.prompt_file is None:
         raise ConfigError("train.validate_every needs something to draw: a prompt, or a set such as prompts=starter.")
     ready_metrics(config)
     prompts_of(config)
-
-
-def make_validation(config: Config, model: Any, training: Training, parts: PartCache) -> Validation | None:
-    """The validation that a config asks for, if it asks for one."""
-    if not config.train.validate_every:
-        return None
-    return Validation(config, model, training.folder, training.average, parts)
