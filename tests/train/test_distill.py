@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_data
-from test_training import log_of, settings
+from small_training import log_of, make_data, settings
 
 from llm_dit.config import GuidanceConfig
 from llm_dit.denoise.samplers import SAMPLERS

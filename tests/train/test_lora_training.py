@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from test_training import settings
+from small_training import make_data, settings
 
-from conftest import make_data
+from llm_dit.compose import compose
 from llm_dit.models.tiny import tiny_transformer
+from llm_dit.render import render
 from llm_dit.train import outputs
 from llm_dit.train.task import train
+from llm_dit.train.validate import HeldTransformer
+
+DRAWN = ["model=tiny", "hardware=cpu", "sampler.steps=2"]
+
+
+def drawing(*overrides):
+    return compose([*DRAWN, *overrides], prompt="a red apple")
 
 
 def predict(model):
@@ -21,7 +32,7 @@ def predict(model):
         return model([x], torch.tensor([0.4]), [caption], return_dict=False)[0][0]
 
 
-def test_a_saved_adapter_acts_as_in_training(tmp_path, monkeypatch):
+def test_a_saved_adapter_draws_as_in_training_also_in_a_fresh_process(tmp_path, monkeypatch):
     from llm_dit.train.forward import stock_attention
 
     kept = {}
@@ -29,7 +40,8 @@ def test_a_saved_adapter_acts_as_in_training(tmp_path, monkeypatch):
 
     def keep(model, *rest):
         with stock_attention(model.eval()):
-            kept["trained"] = predict(model)
+            kept["output"] = predict(model)
+            kept["picture"] = render(drawing(), parts=HeldTransformer(model))[0]
         return save(model, *rest)
 
     monkeypatch.setattr(outputs, "save_adapter", keep)
@@ -40,17 +52,29 @@ def test_a_saved_adapter_acts_as_in_training(tmp_path, monkeypatch):
         ),
         dataset=make_data(),
     )  # fmt: skip
-    plain = predict(tiny_transformer())
-    assert (kept["trained"] - plain).abs().max() > 1e-2
-    loaded = tiny_transformer()
-    loaded.load_lora_adapter(path.parent, weight_name=path.name, prefix="transformer")
-    assert torch.allclose(predict(loaded), kept["trained"], atol=1e-5)
+    plain, loaded = render(drawing())[0], render(drawing(f"lora=[{path}]"))[0]
+    assert (kept["picture"].latents - plain.latents).abs().max() > 1e-2
+    assert torch.allclose(loaded.latents, kept["picture"].latents, atol=1e-5)
+    by_diffusers = tiny_transformer()
+    by_diffusers.load_lora_adapter(path.parent, weight_name=path.name, prefix="transformer")
+    assert torch.allclose(predict(by_diffusers), kept["output"], atol=1e-5)
     with safe_open(path, "pt") as file:
-        header = file.metadata()
-        names = list(file.keys())
+        header, names = file.metadata(), list(file.keys())
     assert len(names) == 3 * 4 * 2
-    assert all(name.startswith("transformer.layers.") for name in names)
     assert json.loads(header["llm_dit"])["settings"]["train.lora.rank"] == 4
+
+    run = [
+        sys.executable,
+        "experiments/run.py",
+        "a red apple",
+        *DRAWN,
+        f"lora={path}",
+        f"output.dir={tmp_path}",
+        "output.name=p",
+    ]
+    subprocess.run(run, cwd=Path(__file__).parents[2], check=True, capture_output=True)
+    fresh = json.loads((tmp_path / "p.json").read_text())
+    assert fresh["pixels_sha256"] == loaded.record["pixels_sha256"]
 
 
 def test_the_base_stays_as_it_was(tmp_path, monkeypatch):

@@ -10,38 +10,16 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from small_training import log_of, make_data, settings, without_seconds
 
-from conftest import make_data
-from llm_dit.compose import compose
+from llm_dit.compose import compose, conf_dir
+from llm_dit.config import to_dict
 from llm_dit.errors import LabError
+from llm_dit.picture import identity
 from llm_dit.trackers.base import GuardedTracker, NoTracker
 from llm_dit.train.checkpoint import checkpoints
 from llm_dit.train.task import train
-
-FAST = ["train.log_every=1", "train.batch_size=2", "train.learning_rate=0.003"]
-
-
-def settings(folder, *overrides):
-    return compose(
-        [
-            "task=train",
-            "model=tiny",
-            "hardware=cpu",
-            f"train.dir={folder}",
-            "train.name=t",
-            "tracker=none",
-            *FAST,
-            *overrides,
-        ]
-    )
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "t" / "log.jsonl").read_text().splitlines()]
-
-
-def without_seconds(lines):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+from llm_dit.train.validate import check_validation
 
 
 def state_of(folder):
@@ -256,6 +234,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     with pytest.raises(LabError, match="the loss of step 4 is not finite; the last checkpoint is kept"):
         train(config, dataset=Broken(data, 3))
     assert [p.name[-1] for p in checkpoints(tmp_path / "t" / "checkpoints")] == ["2"]
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in conf_dir().glob("experiment/*.yaml")))
+def test_every_experiment_composes_and_is_no_part_of_a_picture(name):
+    config = compose(["task=train", f"experiment={name}"])
+    check_validation(config)
+    assert "experiment" not in to_dict(config)
+    if name == "none":
+        assert identity(config) == identity(compose([]))
 
 
 def test_validation_draws_with_the_average_and_changes_nothing(tmp_path):

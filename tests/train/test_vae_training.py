@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import log_of, settings
+from small_training import log_of, settings
 
 from llm_dit.models.tiny import tiny_vae
 from llm_dit.train.task import train

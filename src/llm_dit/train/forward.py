@@ -16,6 +16,8 @@ from torch import nn
 
 from llm_dit.denoise.rotary import rotary_frequencies, stock_axis
 from llm_dit.denoise.velocity import padded_length
+from llm_dit.errors import ConfigError
+from llm_dit.models.weights import one_line
 
 if TYPE_CHECKING:
     from diffusers import ZImageTransformer2DModel
@@ -100,7 +102,10 @@ class TrainingForward(nn.Module):
         if key not in self._angles:
             patch = self.model.all_patch_size[0]
             self._angles[key] = angles(self.model, texts.shape[1], x.shape[-2] // patch, x.shape[-1] // patch, x.device)
-        return self._run(self.model, x, sigma, texts, padding, *self._angles[key])
+        try:
+            return self._run(self.model, x, sigma, texts, padding, *self._angles[key])
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise ConfigError(f"train.compile=true does not work here ({one_line(error)}); leave it out.") from error
 
 
 def stack_captions(captions: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

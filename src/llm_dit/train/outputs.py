@@ -97,20 +97,11 @@ def lora_pairs(
 
 
 def save_adapter(model: ZImageTransformer2DModel, path: Path, settings: TrainConfig, facts: Mapping[str, Any]) -> Path:
-    """The adapter in diffusers' layout, B times alpha / rank, so the stored alpha is the rank. Raises OutputError."""
+    """The adapter as one file in diffusers' layout, by the project's own writer. Raises OutputError."""
     import torch
-    from safetensors import SafetensorError
+
+    from llm_dit.models.lora_file import save_lora
 
     dtype = getattr(torch, settings.save_dtype)
-    tensors = {}
-    for name, (a, b, alpha) in lora_pairs(model, settings).items():
-        tensors[f"transformer.{name}.lora_A.weight"] = a.to(dtype)
-        tensors[f"transformer.{name}.lora_B.weight"] = (b * (alpha / len(a))).to(dtype)
-    staged = path.with_name(f".{path.name}.new")
-    try:
-        write_tensors(staged, tensors, header(facts))
-        os.replace(staged, path)
-    except (OSError, SafetensorError) as error:
-        staged.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
-    return path
+    pairs = {name: (a.to(dtype), b.to(dtype), alpha) for name, (a, b, alpha) in lora_pairs(model, settings).items()}
+    return save_lora(path, pairs, header(facts))

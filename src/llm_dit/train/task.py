@@ -47,6 +47,8 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     settings = config.train
     warnings = idle_settings(config)
     check_validation(config)
+    if config.lora:
+        raise ConfigError("lora: training starts from the model without LoRAs; leave it out.")
     set_threads(config.hardware.threads)
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(cpu=config.hardware.device == "cpu", kwargs_handlers=[unused])

@@ -1,13 +1,15 @@
-"""A small data set in memory, with the same interface as llm_dit.train.data.dataset."""
+"""A small data set in memory, with the interface of train/data/dataset.py, and trainings of the tiny model on it."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
+
+from llm_dit.compose import compose
 
 
 @dataclass
@@ -41,6 +43,27 @@ def make_data(count: int = 4, tokens: int = 9, empty: int = 5, side: int = 8) ->
     )
 
 
-@pytest.fixture
-def data():
-    return make_data()
+FAST = ["train.log_every=1", "train.batch_size=2", "train.learning_rate=0.003"]
+
+
+def settings(folder, *overrides):
+    return compose(
+        [
+            "task=train",
+            "model=tiny",
+            "hardware=cpu",
+            f"train.dir={folder}",
+            "train.name=t",
+            "tracker=none",
+            *FAST,
+            *overrides,
+        ]
+    )
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "t" / "log.jsonl").read_text().splitlines()]
+
+
+def without_seconds(lines):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
