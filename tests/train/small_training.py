@@ -67,3 +67,24 @@ def log_of(folder):
 
 def without_seconds(lines):
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def small_start(folder, channels=4):
+    """A transformer of three blocks, started as nano is: closed output, branches a third open."""
+    from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+
+    torch.manual_seed(0)
+    model = ZImageTransformer2DModel(
+        in_channels=channels, dim=64, n_layers=1, n_refiner_layers=1, n_heads=1, n_kv_heads=1, cap_feat_dim=32,
+        axes_dims=[16, 24, 24], axes_lens=[1536, 512, 512],
+    )  # fmt: skip
+    with torch.no_grad():
+        for block in [*model.noise_refiner, *model.layers]:
+            block.adaLN_modulation[0].weight.zero_()
+            block.adaLN_modulation[0].bias.copy_(torch.tensor([0.0, 0.3, 0.0, 0.3]).repeat_interleave(64))
+        final = model.all_final_layer["2-1"]
+        for linear in (final.linear, final.adaLN_modulation[1]):
+            linear.weight.zero_()
+            linear.bias.zero_()
+    model.save_pretrained(folder / "transformer")
+    return folder
