@@ -216,6 +216,12 @@ def test_other_settings_or_data_are_refused_by_name(tmp_path):
     assert (tmp_path / "t-2" / "train.json").is_file()
 
 
+def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(small_disk):
+    with pytest.raises(LabError, match=r"the checkpoint cannot be written \(.*; earlier ones are whole"):
+        train(settings(small_disk, "train.steps=1"), dataset=make_data())
+    assert not [p for p in (small_disk / "t" / "checkpoints").iterdir() if "step" in p.name]
+
+
 def test_a_damaged_checkpoint_is_one_line(tmp_path):
     train(settings(tmp_path, "train.steps=1"), dataset=make_data())
     path = checkpoints(tmp_path / "t" / "checkpoints")[0] / "weights.safetensors"

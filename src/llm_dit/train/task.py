@@ -60,6 +60,7 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     dataset = open_data(config, parts) if dataset is None else dataset
     refuse_small(dataset, config)
     folder = training_folder(config)
+    accelerator.wait_for_everyone()  # with resume=false, before any process makes the folder that is free
     make_folder(folder)
     with translated_memory_errors():
         processes = (accelerator.process_index, accelerator.num_processes)
