@@ -279,6 +279,18 @@ def test_validation_draws_with_the_average_and_changes_nothing(tmp_path):
     assert list((folder / "grids").glob("*.png"))
 
 
+def test_a_validation_that_fails_is_one_warning(tmp_path, monkeypatch, capsys):
+    from llm_dit.train import validate
+
+    def refuse(*_):
+        raise LabError("no such word")
+
+    monkeypatch.setattr(validate, "score_cell", refuse)
+    drawn = ["prompt.text=x", "sampler.steps=1", "train.validate_every=1", "metrics=sharpness"]
+    train(settings(tmp_path, "train.steps=1", *drawn), dataset=make_data())
+    assert "warning: the validation of step 1 failed, training goes on: no such word" in capsys.readouterr().err
+
+
 def test_a_tracker_is_told_the_log_once_also_of_a_training_that_goes_on(tmp_path, monkeypatch):
     from llm_dit.train import tracking
 

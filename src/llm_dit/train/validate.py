@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.config import Config, SweepConfig
-from llm_dit.errors import ConfigError
+from llm_dit.errors import ConfigError, LabError
 from llm_dit.metrics.registry import ready_metrics
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.models.fingerprint import fingerprint
@@ -62,14 +62,21 @@ class Validation:
         drawn = replace(self.config, sweep=SweepConfig(name="validation", dir=str(self.folder), axes=[]))
         outcome = self.draw(drawn, cell, {AXIS: str(step)})
         if outcome.error:
-            print(f"warning: the validation of step {step} failed, training goes on: {outcome.error}", file=sys.stderr)
-            return {}
-        score_cell(cell, ready_metrics(self.config))
+            return self.failed(step, outcome.error)
+        try:
+            score_cell(cell, ready_metrics(self.config))
+        except LabError as error:
+            return self.failed(step, str(error))
         records = cell.records()
         scores = scores_of(cell, records)
         means = mean_scores(scores.values())
         self.sheet(cell, records, step, means)
         return {f"score_{name}": value for name, value in means.items()}
+
+    def failed(self, step: int, why: str) -> dict[str, float]:
+        """Say so; training is worth more than one of its validations."""
+        print(f"warning: the validation of step {step} failed, training goes on: {why}", file=sys.stderr)
+        return {}
 
     def draw(self, config: Config, cell: CellFolder, labels: dict[str, str]) -> Any:
         """The cell's pictures with the weights as they are, and the model back in training mode."""
