@@ -16,7 +16,8 @@ from llm_dit.train.flow import BANDS
 if TYPE_CHECKING:
     import torch
 
-BAND_NAMES = tuple(f"loss_sigma_{low:g}_{high:g}" for low, high in pairwise(BANDS))
+# In hundredths: trackers take a dot in a name for a level of names.
+BAND_NAMES = tuple(f"loss_sigma_{100 * low:02.0f}_{100 * high:02.0f}" for low, high in pairwise(BANDS))
 
 
 def band_sums(errors: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ def tracked(config: Config, training: Training, shown: bool) -> Iterator[None]:
         yield
         return
     tracker = make_tracker(config.tracker.name, training.folder, config.tracker.project)
-    tracker.start_cell(GROUP, training.folder.name, flat_config(config), label=training.folder.name)
+    tracker.start_cell(GROUP, training.folder.name, flat_config(config))
 
     def tell(step: int, line: dict[str, Any]) -> None:
         tracker.log_values(step, {key: value for key, value in line.items() if key != "step"})
