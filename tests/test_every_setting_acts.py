@@ -193,6 +193,8 @@ OWN_TEST = {
     "data.posterior",
     "data.cache",
     "data.cache_dtype",
+    # In tests/train/test_train_settings.py:
+    *(p.key for p in parameters() if p.key.startswith("train.")),
     # In tests/study/test_score.py and test_report.py:
     "metrics.primary",
     "metrics.batch_size",

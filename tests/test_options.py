@@ -16,7 +16,8 @@ NEEDS = {
     "hardware=low_vram": (ConfigError, "this machine has none"),
 }
 ALSO = {f"mix={mode}": ["mix.text=a_dog"] for mode in ("slerp", "lerp", "velocity", "switch")}
-NOT_DRAWN_WITH = ("local", "prompts", "tracker", "metrics")  # of one machine, or of sweeps, tested there
+# Of one machine, or of sweeps and trainings, tested there.
+NOT_DRAWN_WITH = ("local", "prompts", "tracker", "metrics", "experiment")
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}" for path in conf_dir().glob("*/*.yaml") if path.parent.name not in NOT_DRAWN_WITH
 )

@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(error)
     except SystemExit as end:  # Hydra's --help and --version, and argparse's own errors
         return end.code if isinstance(end.code, int) else 2 if end.code else 0
-    except KeyboardInterrupt:
-        print("stopped; the same command continues a sweep", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(stop if stop.args else "stopped; the same command continues a sweep", file=sys.stderr)
         return 130
 
 

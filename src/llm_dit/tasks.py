@@ -144,6 +144,13 @@ def sync_task(config: Config) -> None:
     print(f"{done.cells} cells, {done.images} pictures sent to {config.tracker.name}", where, sep="\n")
 
 
+def train_task(config: Config) -> Any:
+    """Train, save checkpoints and what comes of it, print where."""
+    from llm_dit.train.task import train
+
+    return train(config)
+
+
 TASKS: dict[str, Callable[[Config], Any]] = {
     "render": render_task,
     "preview": preview_task,
@@ -151,6 +158,7 @@ TASKS: dict[str, Callable[[Config], Any]] = {
     "score": score_task,
     "report": report_task,
     "sync": sync_task,
+    "train": train_task,
 }
 
 

@@ -125,6 +125,13 @@ elif scenario == "two trackers":  # as a sweep and its summary have
     tracker.summary(SWEEP, [picture("grid_1", 1)], [])
 elif scenario in ("cell0", "cell1"):  # one of two processes that share a sweep
     cell(tracker, int(scenario[-1]))
+elif scenario == "training":
+    tracker.start_cell("train", "mine", {"train.steps": 4})
+    for step in (2, 4):
+        tracker.log_values(step, {"loss": 1.0 / step, "score_clip": None})
+        tracker.log_image(picture(f"sheet{step}", step), f"step {step}", {})
+    tracker.finish_cell("complete")
+    tracker.close()
 elif scenario == "odd":  # labels that are no file names, keys that libraries keep for themselves
     label = "prompt=../../a/b, " + "x" * 300
     tracker.start_cell("sweep.one/two", label, {"_private": 1, "a": 1, "a.b": 2}, label="for people")

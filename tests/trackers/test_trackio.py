@@ -139,3 +139,12 @@ def test_a_second_folder_in_one_process_is_said_to_be_the_first(tmp_path):
     assert warning.startswith("warning: Trackio was loaded before with ")
     assert last == "True Trackio: look at it with: TRACKIO_DIR=one trackio show --project s"
     assert set(trackio_runs(tmp_path / "one", "s")) == {"one", "two"}
+
+
+def test_a_training_is_one_run_with_its_steps(sweep):
+    done = sweep("trackio", "training")
+    assert done.warnings == []
+    logs = trackio_runs(done.trackio, "train")["mine"]["logs"]
+    assert [log["loss"] for log in logs if "loss" in log] == [0.5, 0.25]
+    assert [log["picture"]["caption"] for log in logs if "picture" in log] == ["step 2", "step 4"]
+    assert not any("score_clip" in log for log in logs)

@@ -228,3 +228,12 @@ def test_a_table_with_pictures_for_online(tmp_path):
     assert type(table.data[0][2]).__name__ == "Image"
     assert table.data[1] == ["b", "none", None, "[1]"]
     assert table.data[0][1] == "1"  # one type a column
+
+
+def test_a_training_is_one_run_with_its_steps(sweep):
+    done = sweep("wandb", "training")
+    assert done.warnings == []
+    (run,) = wandb_runs(done.wandb).values()
+    lines = [(line["train_step"], line["loss"]) for line in run["history"] if "loss" in line]
+    assert lines == [(2, 0.5), (4, 0.25)]
+    assert sum("picture/caption" in line for line in run["history"]) == 2

@@ -36,6 +36,7 @@ from llm_dit.config.root import Config
 from llm_dit.config.rule import FLOAT16_REASON, MAX_SEED, Rule, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
 from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, MixConfig, PromptConfig
+from llm_dit.config.train import TrainConfig, TrainDistillConfig, TrainLoraConfig, TrainVaeConfig
 from llm_dit.config.walk import Parameter, get, is_group, parameters, put, to_dict, type_hints, value_at
 
 __all__ = [
@@ -77,6 +78,10 @@ __all__ = [
     "SweepConfig",
     "TilingConfig",
     "TrackerConfig",
+    "TrainConfig",
+    "TrainDistillConfig",
+    "TrainLoraConfig",
+    "TrainVaeConfig",
     "UniformMetric",
     "VqaMetric",
     "get",

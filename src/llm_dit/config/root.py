@@ -19,6 +19,7 @@ from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
 from llm_dit.config.rule import MAX_SEED, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
 from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, MixConfig, PromptConfig
+from llm_dit.config.train import TrainConfig
 
 
 @dataclass
@@ -28,9 +29,10 @@ class Config:
     task: str = param(
         "render",
         "render draws; preview shows the formatted prompt and its tokens; grid draws a sweep's table and grids again "
-        "from its records; score adds metrics to it; report writes its report.html; sync sends it to a tracker.",
+        "from its records; score adds metrics to it; report writes its report.html; sync sends it to a tracker; "
+        "train trains.",
         image=False,
-        choices=("render", "preview", "grid", "score", "report", "sync"),
+        choices=("render", "preview", "grid", "score", "report", "sync", "train"),
     )
     prompt: PromptConfig = field(default_factory=PromptConfig)
     prompt_file: str | None = param(None, "UTF-8 text file with the prompt, in place of prompt.text.")
@@ -80,6 +82,7 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

@@ -55,15 +55,30 @@ def load_transformer(model: ModelConfig, placement: Placement, attention_backend
     return _settle(transformer, placement)
 
 
+def load_transformer_folder(folder: Path, placement: Placement) -> Any:
+    """The ZImageTransformer2DModel of a transformer's own folder, whatever model it belongs to."""
+    from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+
+    from llm_dit.denoise.rotary import install_computed_rotary
+
+    transformer = _load_diffusers(ZImageTransformer2DModel, folder, placement)
+    install_computed_rotary(transformer)
+    return _settle(transformer, placement)
+
+
 def load_vae(model: ModelConfig, placement: Placement) -> Any:
     """The AutoencoderKL of a model, in eval mode."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
     if model.path == RANDOM:
         from llm_dit.models.tiny import tiny_vae
 
         return _settle(tiny_vae().to(placement.torch_dtype), placement)
-    folder = component_folder(model.path, "vae", model.revision)
+    return load_vae_folder(component_folder(model.path, "vae", model.revision), placement)
+
+
+def load_vae_folder(folder: Path, placement: Placement) -> Any:
+    """The AutoencoderKL of a VAE's own folder, whatever model it belongs to."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
     vae = _load_diffusers(AutoencoderKL, folder, placement)
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if factor != VAE_FACTOR:

@@ -16,6 +16,7 @@ from llm_dit.compose import seeds_of
 from llm_dit.conditioning import settle_prompt
 from llm_dit.config import Config, PromptsConfig, get, parameters, to_dict
 from llm_dit.errors import LabError, RenderError, told
+from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.picture import Picture, identity, png_bytes, write_whole
 from llm_dit.render import render
 from llm_dit.study.prompts import Prompt, load_prompts
@@ -92,10 +93,11 @@ def run_cell(
     folder: CellFolder,
     labels: dict[str, str],
     on_picture: Callable[[dict[str, Any], Path], None] | None = None,
+    parts: PartCache = PARTS,
 ) -> Outcome:
     """Draw what the cell still misses. A failure is recorded in the cell and told in the outcome, never raised.
 
-    on_picture(record, path) after each new picture is on disk.
+    on_picture(record, path) after each new picture is on disk. parts: where the model's parts come from.
     """
     begin = time.time()
     outcome = Outcome(folder.id, "complete", labels=labels)
@@ -105,7 +107,7 @@ def run_cell(
                 outcome.status = LEFT
                 return outcome
             try:
-                _draw_missing(config, folder, labels, outcome, on_picture)
+                _draw_missing(config, folder, labels, outcome, on_picture, parts)
             except Exception as error:
                 outcome.status, outcome.error = "failed", told(error)
                 # The disk may be what failed; then the outcome alone tells it.
@@ -125,6 +127,7 @@ def _draw_missing(
     labels: dict[str, str],
     outcome: Outcome,
     on_picture: Callable[[dict[str, Any], Path], None] | None,
+    parts: PartCache,
 ) -> None:
     folder.clear_leftovers()
     prompts, seeds = prompts_of(config), seeds_of(config)
@@ -163,7 +166,7 @@ def _draw_missing(
         # In parts, because render() holds on to its pictures until it returns.
         part = max(AT_ONCE, config.hardware.batch_size)
         for i in range(0, len(missing), part):
-            render(replace(drawn, seeds=missing[i : i + part]), on_picture=keep)
+            render(replace(drawn, seeds=missing[i : i + part]), parts=parts, on_picture=keep)
     records = folder.records()
     summary = {
         "status": "complete",

@@ -23,7 +23,10 @@ from llm_dit.errors import told
 
 
 class Tracker(Protocol):
-    """Calls come in the order start_cell, log_image..., finish_cell for each cell; then summary; then close."""
+    """Calls come in the order start_cell, log_image..., finish_cell for each cell; then summary; then close.
+
+    A training is one run between start_cell and finish_cell, with log_values at each line of its log.
+    """
 
     def start_cell(self, sweep: str, cell: str, config: dict[str, Any], label: str = "") -> None:
         """Begin the run of one cell. cell: its identity within the sweep. config: dotted keys to plain values.
@@ -35,6 +38,9 @@ class Tracker(Protocol):
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         """One finished picture. values: seconds.*, nfe, token_count, metrics; what is no number is left out."""
+
+    def log_values(self, step: int, values: Mapping[str, float | None]) -> None:
+        """A training's numbers after a step; what is no number is left out. Steps rise from call to call."""
 
     def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
         """End the cell's run. status: complete or failed. scores: means over its pictures, by metric."""
@@ -56,6 +62,9 @@ class NoTracker:
         pass
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
+        pass
+
+    def log_values(self, step: int, values: Mapping[str, float | None]) -> None:
         pass
 
     def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
@@ -87,6 +96,9 @@ class GuardedTracker:
 
     def log_image(self, path: Path, caption: str, values: Mapping[str, float | None]) -> None:
         self._try(lambda: self._tracker.log_image(path, caption, values))
+
+    def log_values(self, step: int, values: Mapping[str, float | None]) -> None:
+        self._try(lambda: self._tracker.log_values(step, values))
 
     def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
         self._try(lambda: self._tracker.finish_cell(status, scores))

@@ -49,6 +49,10 @@ class TrackioTracker:
         with self._watched() as trackio:
             self._run.log({"picture": trackio.Image(str(path), caption=caption), **given})
 
+    def log_values(self, step: int, values: Mapping[str, float | None]) -> None:
+        with self._watched():
+            self._run.log(numbers(values), step=step)
+
     def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
         with self._watched() as trackio:
             self._run.log(self._tally.row(status, scores))  # logged once a run, the means become bars, one a cell

@@ -53,6 +53,11 @@ class WandbTracker:
         # One step per picture under one key: the page shows step i of all cells side by side, the same prompt and seed.
         self._run.log({"picture": wandb.Image(str(path), caption=caption), **given})
 
+    def log_values(self, step: int, values: Mapping[str, float | None]) -> None:
+        if self._run is not None:
+            # As a value of its own: W&B's step must never fall, and pictures count theirs.
+            self._run.log({"train_step": step, **numbers(values)})
+
     def finish_cell(self, status: str, scores: Mapping[str, float] | None = None) -> None:
         if self._run is None:
             return

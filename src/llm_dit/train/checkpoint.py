@@ -1,0 +1,179 @@
+"""Checkpoints of a training: one folder each, whole or not there, and what a training may go on from.
+
+    NAME/checkpoints/step-00000500/weights.safetensors    the trained weights
+                                   average.safetensors    their average, if one is kept
+                                   optimizer.safetensors  the optimisers' state, by optimiser, weight and kind
+                                   state.json             step, cost, settings, fingerprints, versions
+
+Nothing is pickled. Random numbers have no state: each step's are drawn from its number (flow.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_dit.errors import OutputError, RecordError
+from llm_dit.versions import versions
+
+if TYPE_CHECKING:
+    import torch
+
+STATE_VERSION = 1
+HEADER_KEY = "llm_dit"
+
+
+@dataclass(frozen=True)
+class State:
+    """One moment of a training: tensors by name on the CPU, and plain values. average: None where none is kept."""
+
+    weights: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor] | None
+    optimizer: dict[str, torch.Tensor]
+    plain: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self.plain["step"]
+
+
+def optimizer_tensors(
+    optimizers: Mapping[str, torch.optim.Optimizer], trained: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The optimisers' state as OPTIMISER/WEIGHT/KIND: tensor. Raises TypeError for a state that is no tensor."""
+    names = {id(p): name for name, p in trained.items()}
+    found = {}
+    for which, optimizer in optimizers.items():
+        for p, state in optimizer.state.items():
+            for kind, value in state.items():
+                found[f"{which}/{names[id(p)]}/{kind}"] = value.detach()
+    return found
+
+
+def restore_optimizers(
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    trained: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+) -> None:
+    """Put a state from optimizer_tensors back, on the devices and in the types that each optimiser wants."""
+    names = {id(p): name for name, p in trained.items()}
+    for which, optimizer in optimizers.items():
+        plain = optimizer.state_dict()
+        order = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            owner, name, kind = key.split("/")
+            if owner == which:
+                state.setdefault(order.index(name), {})[kind] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+
+
+def header(plain: Mapping[str, Any]) -> dict[str, str]:
+    """What stands in the header of every weight file of a training."""
+    return {"format": "pt", HEADER_KEY: json.dumps({**plain, "versions": versions()}, ensure_ascii=False)}
+
+
+def write_checkpoint(folder: Path, state: State, keep: int) -> Path:
+    """Write folder/step-N, then delete all but the newest `keep`. Raises OutputError, leaving earlier ones whole."""
+    from safetensors import SafetensorError
+
+    target = folder / f"step-{state.step:08d}"
+    staged = folder / f".{target.name}.new"
+    plain = {**state.plain, "state_version": STATE_VERSION, "versions": versions()}
+    try:
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        shared = header({k: plain[k] for k in ("step", "settings", "data_fingerprint")})
+        write_tensors(staged / "weights.safetensors", state.weights, shared)
+        if state.average is not None:
+            write_tensors(staged / "average.safetensors", state.average, shared)
+        write_tensors(staged / "optimizer.safetensors", state.optimizer, shared)
+        with (staged / "state.json").open("w", encoding="utf-8") as file:
+            json.dump(plain, file, indent=1, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(staged, target)
+        sync_folder(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(f"{target}: the checkpoint cannot be written ({reason}); earlier ones are whole.") from error
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Tensors as a safetensors file that has reached the disk."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, dict(metadata))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder last through a power cut, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
+
+
+def read_checkpoint(folder: Path) -> State:
+    """A checkpoint as it was written. Raises RecordError for a damaged one, or one of another version."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        plain = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if plain["state_version"] != STATE_VERSION:
+            raise RecordError(
+                f"{folder}: a checkpoint of version {plain['state_version']}; this release reads {STATE_VERSION}."
+            )
+        average = folder / "average.safetensors"
+        return State(
+            load_file(folder / "weights.safetensors"),
+            load_file(average) if average.is_file() else None,
+            load_file(folder / "optimizer.safetensors"),
+            plain,
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RecordError(
+            f"{folder}: the checkpoint is damaged ({error}). Delete it to go on from the one before."
+        ) from error
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: Path) -> None:
+    """Raises RecordError when a training was begun with other settings, data or weights than now.
+
+    Both hold settings (dotted keys to values), data_fingerprint, base_fingerprint and processes.
+    """
+    then, today = before["settings"], now["settings"]
+    keys = sorted(k for k in then.keys() | today.keys() if then.get(k) != today.get(k))
+    faults = [f"{key} was {then.get(key)!r}, is {today.get(key)!r}" for key in keys]
+    if before["data_fingerprint"] != now["data_fingerprint"]:
+        faults.append("data.path: the data are not the same")
+    if before["base_fingerprint"] != now["base_fingerprint"]:
+        faults.append("model.path or train.init: the weights to start from are not the same")
+    if before["processes"] != now["processes"]:
+        faults.append(f"{before['processes']} processes before, {now['processes']} now")
+    if faults:
+        raise RecordError(
+            f"{where}: begun with other settings ({'; '.join(faults[:4])}). Take another train.name, or resume=false."
+        )

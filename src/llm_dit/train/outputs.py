@@ -1,0 +1,107 @@
+"""What a training leaves: a transformer as a folder in diffusers' layout, or a LoRA file.
+
+Beside the transformer, the other parts of the model that it belongs to, where they are on this disk, so that the
+training's folder is a whole model for model.path.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_dit.config import ModelConfig, TrainConfig
+from llm_dit.errors import ModelError, OutputError
+from llm_dit.models.folder import component_folder
+from llm_dit.models.load import RANDOM
+from llm_dit.paths import user_path
+from llm_dit.train.checkpoint import header, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import ZImageTransformer2DModel
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: str) -> Path:
+    """A diffusers model as a folder of its own; one of an earlier run is replaced. Raises OutputError."""
+    import torch
+    from safetensors import SafetensorError
+
+    staged = target.with_name(f".{target.name}.new")
+    try:
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        model.save_config(staged)
+        weights = {name: p.detach().to(getattr(torch, dtype)) for name, p in model.state_dict().items()}
+        write_tensors(staged / WEIGHTS, weights, header(facts))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(staged, target)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise OutputError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
+    return target
+
+
+def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
+    """Put the model's other parts beside the trained one, hard links where the disk can. Returns whether all are there.
+
+    trained: the component that is there. A model that lives on the hub is left there.
+    """
+    others = [part for part in PARTS if part != trained]
+    if model.path == RANDOM:
+        from llm_dit.models.tiny import save_tiny_folder
+
+        staged = folder / ".parts"
+        shutil.rmtree(staged, ignore_errors=True)
+        save_tiny_folder(staged)
+        for part in others:
+            shutil.rmtree(folder / part, ignore_errors=True)
+            os.replace(staged / part, folder / part)
+        shutil.rmtree(staged)
+        return True
+    if not model.path.startswith("shipped:") and not user_path(model.path).is_dir():
+        return False
+    for part in others:
+        try:
+            source = component_folder(model.path, part)
+        except ModelError:
+            continue  # shipped models take their text encoder from elsewhere
+        shutil.rmtree(folder / part, ignore_errors=True)
+        shutil.copytree(source, folder / part, copy_function=link_or_copy)
+    return True
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """A hard link, or a copy where the two are on different disks."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def lora_pairs(
+    model: ZImageTransformer2DModel, settings: TrainConfig, adapter: str = "default"
+) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
+    """{module: (A [rank, in], B [out, rank], alpha)} of the adapter, as they are now."""
+    alpha = settings.lora.rank if settings.lora.alpha is None else settings.lora.alpha
+    found = {}
+    for name, part in model.named_modules():
+        if hasattr(part, "lora_A") and adapter in part.lora_A:
+            found[name] = (part.lora_A[adapter].weight.detach(), part.lora_B[adapter].weight.detach(), float(alpha))
+    return found
+
+
+def save_adapter(model: ZImageTransformer2DModel, path: Path, settings: TrainConfig, facts: Mapping[str, Any]) -> Path:
+    """The adapter as one file in diffusers' layout, by the project's own writer. Raises OutputError."""
+    import torch
+
+    from llm_dit.models.lora_file import save_lora
+
+    dtype = getattr(torch, settings.save_dtype)
+    pairs = {name: (a.to(dtype), b.to(dtype), alpha) for name, (a, b, alpha) in lora_pairs(model, settings).items()}
+    return save_lora(path, pairs, header(facts))
