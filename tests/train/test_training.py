@@ -335,6 +335,10 @@ def test_a_tracker_is_told_the_log_once_also_of_a_training_that_goes_on(tmp_path
         (["train.precision=fp16"], "float16 overflows"),
         (["train.method=ful"], "Did you mean 'full'"),
         (["train.optimizer=adamw8bit"], "bitsandbytes|CUDA alone"),
+        (["lora=somewhere.safetensors"], "training starts from the model without LoRAs"),
+        (["emphasis=attention"], "captions are trained on as they stand; leave it out, or take emphasis=none"),
+        (["mix=slerp", "mix.text=pears"], "mix=none"),
+        (["diversity.embed_strength=1"], "diversity=none"),
     ],
 )
 def test_what_is_refused(overrides, message, tmp_path):

@@ -47,8 +47,7 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     settings = config.train
     warnings = idle_settings(config)
     check_validation(config)
-    if config.lora:
-        raise ConfigError("lora: training starts from the model without LoRAs; leave it out.")
+    refuse_drawing_settings(config)
     set_threads(config.hardware.threads)
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(cpu=config.hardware.device == "cpu", kwargs_handlers=[unused])
@@ -99,6 +98,16 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     write_whole({folder / "train.json": json.dumps(record, indent=2, ensure_ascii=False).encode()})
     print(saved)
     return saved
+
+
+def refuse_drawing_settings(config: Config) -> None:
+    """Raises ConfigError for what belongs to a picture, and would not reach the pictures and captions trained on."""
+    if config.lora:
+        raise ConfigError("lora: training starts from the model without LoRAs; leave it out.")
+    for group in ("emphasis", "mix", "diversity"):
+        given = getattr(config, group)
+        if given != type(given)():
+            raise ConfigError(f"{group}: captions are trained on as they stand; leave it out, or take {group}=none.")
 
 
 def open_data(config: Config, parts: PartCache) -> Any:
