@@ -111,3 +111,30 @@ def test_truncation_that_leaves_no_step_is_told(tiny):
 def test_a_dry_run_knows_the_forwards(tiny, overrides):
     config = tiny("sampler.shift=3", *overrides)
     assert forwards_of(config) == render(config)[0].record["nfe"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["strength=0.5"], "strength has no effect: there is no init_image."),
+        (["tiling.tile_size=64"], "tiling.tile_size has no effect: tiling.enabled is false."),
+        (["tiling=tiled"], "tiling has no effect: the picture is no larger than tiling.tile_size=512."),
+        (
+            ["guidance.guidance_scale=2", "prompt.negative=a_red_apple", "prompt.text=a_red_apple"],
+            "the negative prompt has no effect: it is the prompt itself, and its forwards are paid for nothing.",
+        ),
+        (
+            ["emphasis=attention", "prompt.text=aaaaaaaaaa_(red:2)", "long_prompt.max_tokens=29"],
+            "emphasis.mode=attention has no effect: the weighted words were cut off, or weigh 1.",
+        ),
+    ],
+)
+def test_a_plain_setting_that_cannot_act_is_told(tiny, overrides, line):
+    assert line in render(tiny("sampler.steps=1", *overrides))[0].record["warnings"]
+
+
+def test_all_texts_of_a_run_share_the_positions_that_ran(tiny):
+    slowed = ["long_prompt=extend", "long_prompt.max_tokens=28", "long_prompt.positions=pi", "sampler.steps=1"]
+    record = render(tiny(*slowed, "guidance.guidance_scale=2", prompt="a red apple on a long wooden table"))[0].record
+    assert record["long_prompt"]["positions"]["stretch"] > 1
+    assert record["negative"]["long_prompt"]["positions"] == record["long_prompt"]["positions"]

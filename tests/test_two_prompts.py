@@ -218,7 +218,7 @@ def test_a_setting_that_acts_on_one_of_both_prompts_is_not_told_as_idle(tiny):
     both = render(tiny(*pool, *second("slerp", text="a pear"), prompt=A))[0].record["warnings"]
     assert both == alone
     cut = render(tiny("long_prompt.max_tokens=40", *second("slerp"), prompt=A))[0].record["warnings"]
-    assert [line[:24] for line in cut] == ["the prompt was cut from "]
+    assert [line[:22] for line in cut] == ["mix.text was cut from "]
 
 
 @pytest.mark.parametrize("mode", ["slerp", "velocity", "switch"])
@@ -233,3 +233,18 @@ def test_each_prompt_is_heard_with_its_own_weights(tiny, mode):
     assert plain.record["pixels_sha256"] != heard.record["pixels_sha256"]
     assert {weight for _, weight in heard.record["mix"]["emphasis"]["tokens"]} == {4}
     assert not [w for w in heard.record["warnings"] if "emphasis" in w]
+
+
+@pytest.mark.parametrize("more", [[], ["nag.scale=4", "prompt.negative=a_(fog:3)"], ["diversity.embed_strength=1"]])
+def test_mixed_predictions_are_those_of_each_prompt_with_its_own_weights(tiny, more):
+    """One step of two pictures in a batch: (1 - t) A + t B, to rounding."""
+    weighed = ["emphasis=attention", "sampler.steps=1", "seeds=[3,4]", "hardware.batch_size=2", *more]
+
+    def drawn(text, *given):
+        return torch.stack([picture.latents for picture in render(tiny(*weighed, *given, prompt=text))])
+
+    a, b = "a (red:3) apple", "two (pears:0.5) on a table"
+    both = drawn(a, "mix=velocity", f"mix.text={b}", "mix.amount=0.25")
+    assert torch.allclose(both, 0.75 * drawn(a) + 0.25 * drawn(b), atol=1e-5)
+    swapped = 0.75 * drawn("a red apple") + 0.25 * drawn(b)
+    assert not torch.allclose(both, swapped, atol=1e-3)

@@ -4,7 +4,7 @@
 
 samplers   a run of 12 velocities on nano against 12 bare forwards
 positions  a velocity at twice the trained size, with the positions set anew, against one with the stock positions
-text       a prompt's embeddings from several layers, mapped or compressed, against those of the deepest layer alone
+text       a prompt's embeddings from several layers, or compressed, against those of the deepest layer alone
 tiles      a decode in tiles against a whole one: here the ratio is the price of the memory saved
 
 Not above 1.02 is the aim for all but the tiles. Guidance has its own script, guidance.py. One thread.

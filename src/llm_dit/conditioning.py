@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.compose import MAX_PROMPT_CHARACTERS
 from llm_dit.config import Config, EncoderLayerConfig, LongPromptConfig
-from llm_dit.denoise.text_axis import describe_text_axis, text_stretch
+from llm_dit.denoise.text_axis import text_stretch
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import PromptError
 from llm_dit.layer_choice import (
@@ -55,14 +55,15 @@ class Encoded:
     emphasis: dict[str, Any] | None = None  # the weights that were read, for the record
     users: tuple[int, int] = (0, 0)  # which of the tokens are the user's
 
-    def record(self) -> dict[str, Any]:
+    def record(self, positions: dict[str, Any] | None) -> dict[str, Any]:
+        """positions: of the text's axis, which all texts of a run share."""
         tokens = len(self.embeds)
         return {
             "formatted_prompt": self.text,
             "token_count": tokens,
             "padded_length": padded_length(tokens),
             "encoder_layer": self.layers,
-            "long_prompt": self.length,
+            "long_prompt": self.length | {"positions": positions},
             "emphasis": self.emphasis,
         }
 
@@ -118,7 +119,10 @@ def read_said(config: Config, user: str) -> weighing.Said:
 
 
 def _named(config: Config, user: str) -> str:
-    return "the prompt" if user == (config.prompt.text or "") else "the negative prompt"
+    """What a text is called in messages."""
+    if user == (config.prompt.text or ""):
+        return "the prompt"
+    return "mix.text" if config.mix.mode != "none" and user == config.mix.text else "the negative prompt"
 
 
 def reading_limit(lp: LongPromptConfig) -> tuple[int, str]:
@@ -128,13 +132,15 @@ def reading_limit(lp: LongPromptConfig) -> tuple[int, str]:
     return lp.encoder_max_tokens, "long_prompt.encoder_max_tokens"
 
 
-def fit_prompt(config: Config, user: str, tokenizer: Any, refuse: bool = True) -> FittedPrompt:
+def fit_prompt(
+    config: Config, user: str, tokenizer: Any, refuse: bool = True, name: str = "the prompt"
+) -> FittedPrompt:
     """User text formatted, tokenized and cut to what the LLM reads. tokenizer: a TextEncoder, or one that only
-    tokenizes. refuse=False cuts even where long_prompt.mode=refuse asks for an error.
+    tokenizes. refuse=False cuts even where long_prompt.mode=refuse asks for an error. name: of the text in messages.
     """
     limit, key = reading_limit(config.long_prompt)
     refused = refuse and config.long_prompt.mode == "refuse"
-    return truncate_user(chat_parts(config, user), *_formatter(config, tokenizer), limit, refused, key)
+    return truncate_user(chat_parts(config, user), *_formatter(config, tokenizer), limit, refused, key, name)
 
 
 def _formatter(config: Config, tokenizer: Any) -> tuple[Callable[[ChatParts], FormattedPrompt], Callable]:
@@ -145,8 +151,9 @@ def _formatter(config: Config, tokenizer: Any) -> tuple[Callable[[ChatParts], Fo
 def encode_prompt(config: Config, user: str, models: Models) -> Encoded:
     """Embeddings of one prompt, remembered by everything they depend on: if known, the encoder is not even loaded."""
     # A short negative prompt beside a long one is no reason for a warning.
-    is_main = user == (config.prompt.text or "") or (config.mix.mode != "none" and user == config.mix.text)
-    key = (_chat_key(config, models), user, encoding_settings(config), repr(astuple(config.long_prompt)), is_main)
+    name = _named(config, user)
+    is_main = name != "the negative prompt"
+    key = (_chat_key(config, models), user, encoding_settings(config), repr(astuple(config.long_prompt)), name)
     key += astuple(config.emphasis)
     if key in _known:
         _known.move_to_end(key)
@@ -168,7 +175,7 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
     el, lp = config.encoder_layer, config.long_prompt
     layers = asked_layers(el, encoder.num_layers)
     said = read_said(config, user)
-    fitted = fit_prompt(config, said.text, encoder)
+    fitted = fit_prompt(config, said.text, encoder, name=_named(config, user))
     limit = reading_limit(lp)[0]
     fit = fit_layers(
         config, (_chat_key(config, models), limit), encoder, lambda t: fit_prompt(config, t, encoder, False), layers
@@ -274,7 +281,6 @@ def fit_length(
         report["cosine_mean"], report["cosine_min"] = (round(c, 6) for c in nearness(fewer, words))
         embeds = torch.cat([embeds[:start], fewer, embeds[end:]])
     report["tokens_after"] = len(embeds)
-    report["positions"] = describe_text_axis(lp, len(embeds))
     return embeds, report
 
 

@@ -12,6 +12,7 @@ from llm_dit.denoise.highres import idle_highres
 from llm_dit.denoise.samplers import is_euler
 from llm_dit.denoise.sigmas import steps_of
 from llm_dit.denoise.skip import layers_to_skip
+from llm_dit.denoise.text_axis import describe_text_axis
 from llm_dit.models.lora import describe_loras, idle_loras
 from llm_dit.picture import RECORD_VERSION, file_sha256, pixels_sha256
 from llm_dit.record_prompts import describe_diversity, describe_mix, idle_on_picture, idle_prompts, text_warnings
@@ -29,16 +30,17 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
     """The record as plain values. seconds: by stage; nfe: forwards of the transformer that this picture cost."""
     config, models = run.config, run.models
     last, trained = run.second or run, config.model.trained_size
+    positions = describe_text_axis(config.long_prompt, run.longest_text)
     return {
         "record_version": RECORD_VERSION,
         "config": to_dict(config),
         "seed": seed,
         "width": pixels.shape[1],
         "height": pixels.shape[0],
-        **run.positive.record(),
-        "negative": run.negative.record() if run.negative else None,
-        "mix": describe_mix(run),
-        "diversity": describe_diversity(run),
+        **run.positive.record(positions),
+        "negative": run.negative.record(positions) if run.negative else None,
+        "mix": describe_mix(run, positions),
+        "diversity": describe_diversity(run, positions),
         "sigmas": run.sigmas,
         "shift": run.shift,
         "sampler": config.sampler.name,
@@ -64,7 +66,8 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         + idle_sampling(config.sampler, run.sigmas, run.start is not None)
         + idle_positions(config.dype, last.size, trained)
         + idle_highres(config.highres, config.sampler, last.size, trained)
-        + idle_loras(config, models.wanted_loras, models.loras),
+        + idle_loras(config, models.wanted_loras, models.loras)
+        + idle_plain(config, last.size),
         "versions": versions(),
         "pixels_sha256": pixels_sha256(pixels),
     }
@@ -140,6 +143,18 @@ def idle_settings(config: Config, sigmas: list[float]) -> list[str]:
     return lines
 
 
+def idle_plain(config: Config, size: tuple[int, int]) -> list[str]:
+    """The start's strength and the tiles, where given and without effect, one line each. size: (height, width)."""
+    lines, tiling = [], config.tiling
+    if config.strength != Config().strength and not config.init_image:
+        lines.append("strength has no effect: there is no init_image.")
+    if not tiling.enabled:
+        lines += [f"{key} has no effect: tiling.enabled is false." for key in given("tiling", tiling)]
+    elif max(size) <= tiling.tile_size:
+        lines.append(f"tiling has no effect: the picture is no larger than tiling.tile_size={tiling.tile_size}.")
+    return lines
+
+
 def idle_emphasis(config: Config, encoded: list[Encoded | None]) -> list[str]:
     """Weights that are not read, and settings of emphasis that were given and cannot act, one line each.
 
@@ -162,7 +177,9 @@ def idle_emphasis(config: Config, encoded: list[Encoded | None]) -> list[str]:
         return [f"emphasis.mode={e.mode} has no effect: no words in the prompt have a weight, as (words:1.3) has."]
     lines = []
     if not any(r["tokens"] for r in read):
-        lines.append(f"emphasis.mode={e.mode} has no effect: every weight is 1.")
+        cut = any(text and text.length["tokens_asked"] > text.length["tokens_read"] for text in encoded)
+        why = "the weighted words were cut off, or weigh 1" if cut else "every weight is 1"
+        lines.append(f"emphasis.mode={e.mode} has no effect: {why}.")
     if "emphasis.weight" in keys and not any(r["plain"] for r in read):
         lines.append("emphasis.weight has no effect: every weight in the prompt has a number of its own.")
     if "emphasis.queries" in keys and e.mode != "attention":

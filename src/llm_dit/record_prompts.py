@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import Config, get
 from llm_dit.denoise.prompts_at import BLANK, FIRST, MIXED, SECOND, parts_at, texts_at
-from llm_dit.denoise.text_axis import describe_text_axis
 
 if TYPE_CHECKING:
     from llm_dit.render import Run
@@ -15,10 +14,10 @@ if TYPE_CHECKING:
 IDLE = " has no effect: "
 
 
-def describe_mix(run: Run) -> dict[str, Any] | None:
+def describe_mix(run: Run, positions: dict[str, Any] | None) -> dict[str, Any] | None:
     """The second prompt and what was made of the two; None without one.
 
-    tokens: of each text that acted; sigmas: at which noise levels; positions: of the text's axis, for the longest.
+    tokens: of each text that acted; sigmas: at which noise levels. positions: of the text's axis, for all texts.
     """
     mix = run.config.mix
     if run.mixed is None:
@@ -28,14 +27,13 @@ def describe_mix(run: Run) -> dict[str, Any] | None:
         "mode": mix.mode,
         "amount": None if mix.mode == "switch" else mix.amount,
         "sigma": mix.sigma if mix.mode == "switch" else None,
-        **run.mixed.record(),
+        **run.mixed.record(positions),
         "tokens": tokens,
         "sigmas": {name: sigmas_of(run, name) for name in tokens},
-        "positions": describe_text_axis(run.config.long_prompt, max(tokens.values())),
     }
 
 
-def describe_diversity(run: Run) -> dict[str, Any] | None:
+def describe_diversity(run: Run, positions: dict[str, Any] | None) -> dict[str, Any] | None:
     """What was done for the difference between seeds, each part None while it was off; None when all were."""
     d, parts = run.config.diversity, {s: parts_at(s, run.config.mix, run.config.diversity) for s in run.levels[:-1]}
     found = {
@@ -44,7 +42,7 @@ def describe_diversity(run: Run) -> dict[str, Any] | None:
             "sigmas": [s for s, at in parts.items() if any(part.noised for part in at)],
         } if d.embed_strength > 0 else None,
         "variation": {"seed": d.variation_seed, "strength": d.variation_strength} if d.variation_strength > 0 else None,
-        "blank": {**run.blank.record(), "sigmas": sigmas_of(run, BLANK)} if run.blank else None,
+        "blank": {**run.blank.record(positions), "sigmas": sigmas_of(run, BLANK)} if run.blank else None,
     }  # fmt: skip
     return found if any(found.values()) else None
 
@@ -118,6 +116,8 @@ def idle_on_picture(run: Run, seed: int) -> list[str]:
     words = [text.users[1] > text.users[0] for name, text in run.texts.items() if name != BLANK]
     if d.embed_strength > 0 and words and not any(words):
         lines.append(f"diversity.embed_strength{IDLE}the prompt has no words.")
+    if run.negative and set(run.texts) == {FIRST} and run.negative.text == run.positive.text:
+        lines.append(f"the negative prompt{IDLE}it is the prompt itself, and its forwards are paid for nothing.")
     if BLANK in run.texts and words and not any(words):
         lines.append(f"diversity.blank_sigma={d.blank_sigma:g}{IDLE}the prompt is empty.")
     return lines

@@ -65,6 +65,11 @@ class Run:
         return len(self.levels) - 1
 
     @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text that acts."""
+        return max(len(words.embeds) for words in self.texts.values())
+
+    @property
     def levels(self) -> list[float]:
         """The noise levels of all stages, one after the other."""
         return self.sigmas if self.second is None else self.sigmas[:-1] + self.second.levels
@@ -201,8 +206,7 @@ def denoise(
 
     config, placement = run.config, run.models.placement
     transformer = run.models.transformer
-    longest = max(len(words.embeds) for words in run.texts.values())
-    text = stretched_text(config.long_prompt, longest, transformer.rope_embedder)
+    text = stretched_text(config.long_prompt, run.longest_text, transformer.rope_embedder)
     turning = transformer.rope_embedder.turning(text)
     with (
         run.clock("denoise"),

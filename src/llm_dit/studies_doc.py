@@ -19,8 +19,9 @@ Written from the files in `sweeps/` by `uv run python -m llm_dit.studies_doc`. `
 `sweep=NAME dry_run=true` lists its cells and tells the time and memory they take; [sweeps.md](sweeps.md) says how a
 study is written and what may be given beside it.
 
-A study of the real models has a small one of nano beside it, of the same name without the model's. It shows in minutes
-what the pages of the large one will look like, and its answer is nano's, not Z-Image's.
+Nearly every study of the real models has a small one of nano beside it, of the same name without the model's
+(`dype_192` for `z_image_turbo_dype_1536`). It shows in minutes what the pages of the large one will look like, and its
+answer is nano's, not Z-Image's.
 
 ```bash
 uv run experiments/run.py sweep=think_block

@@ -104,7 +104,7 @@ def test_no_seam_shows_where_tiles_meet(nano):
     whole, tiled = both(nano, z, 16, 4)
     for a, b in pairwise(cut):
         for place in (b.start * 8, a.last * 8, a.end * 8):
-            assert abs(step_at(tiled, place) - step_at(whole, place)) < 0.15
+            assert abs(step_at(tiled, place) - step_at(whole, place)) < 0.015
 
 
 def test_a_decoder_with_attention_and_many_groups_is_taken():

@@ -92,7 +92,7 @@ class LongPromptConfig:
 
 @dataclass
 class EmphasisConfig:
-    """Weights of words, written '(words:1.3)' in prompt.text and prompt.negative. docs/conditioning.md"""
+    """Weights of words, written '(words:1.3)' in any of the prompts. docs/conditioning.md"""
 
     mode: str = param(
         "none",

@@ -12,7 +12,7 @@ from llm_dit.denoise.highres import has_two_stages
 from llm_dit.denoise.prompts_at import parts_at
 from llm_dit.denoise.samplers import velocities
 from llm_dit.denoise.sigmas import noise_levels, steps_of
-from llm_dit.errors import RecordError
+from llm_dit.errors import ModelError, RecordError
 from llm_dit.study.axes import label_of
 from llm_dit.study.plan import Plan
 from llm_dit.study.store import SweepFolder
@@ -59,13 +59,23 @@ def forwards_of(config: Config) -> float:
     return steps * forwards_a_step(config, size)
 
 
+def _shift_of(config: Config) -> float:
+    """The model's own shift; the usual 3 while the model is not here to be asked."""
+    from llm_dit.models.load import load_shift
+
+    try:
+        return load_shift(config.model)
+    except ModelError:
+        return 3.0
+
+
 def forwards_a_step(config: Config, size: tuple[int, int]) -> float:
     """What guidance and a second prompt make of one forward, on average over the noise levels.
 
     size: (height, width) in pixels.
     """
-    g, shift = config.guidance, config.sampler.shift or 3.0
-    sigmas = noise_levels(config.sampler, lambda: shift, size)[0]
+    g = config.guidance
+    sigmas = noise_levels(config.sampler, lambda: _shift_of(config), size)[0]
     zero_above = zero_init_above(g, sigmas)
     prompts = {s: len(parts_at(s, config.mix, config.diversity)) for s in sigmas}
     needs = (forwards_at(s, g, config.slg, config.nag, zero_above, prompts[s]) for s in sigmas[:-1])

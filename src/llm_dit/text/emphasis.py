@@ -39,11 +39,6 @@ class Said:
     plain: int = 0
     warnings: tuple[str, ...] = ()
 
-    @property
-    def idle(self) -> bool:
-        """Whether every weight is 1."""
-        return all(w == 1 for w in self.weights)
-
 
 def as_said(text: str) -> Said:
     """Text taken literally."""

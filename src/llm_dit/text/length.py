@@ -34,11 +34,12 @@ def truncate_user(
     max_tokens: int,
     refuse: bool = False,
     key: str = "long_prompt.max_tokens",
+    name: str = "the prompt",
 ) -> FittedPrompt:
     """Format and tokenize, cutting the end of the user's words until at most max_tokens remain.
 
     tokenize: text to (token ids, character span of each token). refuse: raise PromptError instead of cutting.
-    key: the setting that max_tokens comes from, for messages.
+    key: the setting that max_tokens comes from, for messages; name: of the text.
     The result is the tokenization of a whole, valid chat text, so it equals what a shorter prompt would give.
     """
     formatted = format_parts(parts)
@@ -47,7 +48,7 @@ def truncate_user(
     if asked <= max_tokens:
         return FittedPrompt(formatted, token_ids, user=users_tokens(formatted, spans), asked=asked)
     if refuse:
-        raise PromptError(f"the prompt has {asked} tokens, the limit is {key}={max_tokens}.")
+        raise PromptError(f"{name} has {asked} tokens, the limit is {key}={max_tokens}.")
     user = parts.user
     while len(token_ids) > max_tokens and user:
         excess = len(token_ids) - max_tokens
@@ -64,7 +65,7 @@ def truncate_user(
             "shorten prompt.system, prompt.thinking or prompt.assistant."
         )
     warning = (
-        f"the prompt was cut from {asked} to {len(token_ids)} tokens ({key}={max_tokens}); "
+        f"{name} was cut from {asked} to {len(token_ids)} tokens ({key}={max_tokens}); "
         f"{len(parts.user) - len(user)} of its {len(parts.user)} characters were dropped, "
         f"it now ends in {user[-30:]!r}."
     )
