@@ -44,7 +44,7 @@ uv run experiments/run.py sweep=z_image_turbo_think_block "prompts.categories=[a
 
 nano has no small study for `z_image_turbo_early_layer_bias` and `z_image_turbo_prompt_complexity`: it knows no charged
 words and no complicated prompts. `hidden_layer` sweeps the same axis there, and its report parts known phrasings from
-new ones.
+new ones. Nor for `z_image_turbo_text_encoder`: no other language model of its encoder's width is at hand.
 """
 MODELS = {"nano": "nano", "z_image_turbo": "Z-Image-Turbo", "z_image": "Z-Image"}
 
