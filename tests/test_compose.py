@@ -147,8 +147,10 @@ OPTIONS = sorted(
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option):
-    # nano's chat format has no think block, and says so.
-    config = compose([option, *(["model=z_image"] if option == "prompt=think" else [])])
+    # nano's chat format has no think block, and says so; a second prompt has to be given.
+    more = ["model=z_image"] if option == "prompt=think" else []
+    more += ["mix.text=pears"] if option.startswith("mix=") and option != "mix=none" else []
+    config = compose([option, *more])
     if option.startswith("model="):
         assert config.model.name == option.removeprefix("model=")
 

@@ -78,7 +78,7 @@ def table(folder: Path) -> list[tuple]:
     """What a picture's row says, but for how long it took."""
     from pyarrow import parquet
 
-    columns = ("cell", "prompt_id", "seed", "encoder_layer.index", "sampler.steps", "nfe", "pixels_sha256", "sharpness")
+    columns = ("cell", "prompt_id", "seed", "encoder_layer.index", "nfe", "pixels_sha256", "sharpness")
     rows = parquet.read_table(folder / "outputs/sweeps/s/table.parquet").to_pylist()
     return sorted(tuple(row[c] for c in columns) for row in rows)
 

@@ -288,11 +288,11 @@ def test_a_cell_that_fails_midway_shows_what_it_lacks(sweep, monkeypatch):
 
     real = cell.render
 
-    def render(config, on_picture):
+    def render(config, **more):
         if config.sampler.steps == 2 and 2 in config.seeds:
-            real(config.__class__(**{**vars(config), "seeds": [1]}), on_picture=on_picture)
+            real(config.__class__(**{**vars(config), "seeds": [1]}), **more)
             raise RenderError("broke down")
-        return real(config, on_picture=on_picture)
+        return real(config, **more)
 
     monkeypatch.setattr(cell, "render", render)
     code, _, _, folder = sweep("x", "sampler.steps=1,2", "seed=1,2")
@@ -359,7 +359,8 @@ def test_a_worker_that_is_killed_ends_no_sweep(sweep):
         ("failed", "no memory"),
         (
             "failed",
-            "its process ended before it did (RuntimeError: A worker process was killed); the same command continues",
+            "its process ended before it did (RuntimeError: A worker process was killed by signal 9); "
+            "the same command continues",
         ),
     ]
     assert outcomes == launched(plan, lambda jobs: [Dead() for _ in jobs])
@@ -370,4 +371,4 @@ class Dead:
 
     @property
     def return_value(self):
-        raise RuntimeError("A worker process was killed")
+        raise RuntimeError("A worker process was killed\nby signal 9")
