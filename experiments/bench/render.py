@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pairs import paired, seconds
+
 HERE = Path(__file__).resolve().parent
 RUN = HERE.parent / "run.py"
 PROMPT = "a red apple, 3d style, blue background"
@@ -34,12 +36,6 @@ def main() -> None:
     bench_warm(arguments.warm)
 
 
-def seconds(function: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
-
-
 def report(name: str, ours: list[float], theirs: list[float]) -> None:
     """Medians, and the median of the pairs' ratios with its range."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
@@ -50,13 +46,9 @@ def report(name: str, ours: list[float], theirs: list[float]) -> None:
 
 
 def alternate(pairs: int, ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[list[float], list[float]]:
-    """Time both sides, each going first in turn, after one untimed round."""
-    ours(), theirs()
-    times: tuple[list[float], list[float]] = ([], [])
-    for i in range(pairs):
-        for side in (0, 1) if i % 2 == 0 else (1, 0):
-            times[side].append(seconds((ours, theirs)[side]))
-    return times
+    """Wall seconds of both sides, each going first in turn, after one untimed round."""
+    times = paired(pairs, ours, theirs, time.perf_counter)
+    return [a for a, _ in times], [b for _, b in times]
 
 
 def bench_warm(pairs: int) -> None:

@@ -19,10 +19,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+
+from pairs import seconds
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 PROMPT = "a red apple, 3d style, blue background"
@@ -54,12 +54,6 @@ def main() -> None:
             f"{other} {statistics.median(times[other]):.2f} s, ratio {statistics.median(ratios):.3f} "
             f"(min {min(ratios):.3f}, max {max(ratios):.3f}, n {len(ratios)})"
         )
-
-
-def seconds(function: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
 
 
 class Sweep:

@@ -21,6 +21,8 @@ from muon import Muon
 from paths import ASSETS, SIZE
 from scenes import compose_anything, load_sprites
 
+from llm_dit.train.vae import edge_loss
+
 CONFIG = {
     "block_out_channels": (16, 32, 64, 96),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -59,12 +61,6 @@ def tame_last_norms(vae: AutoencoderKL, size: float = 10.0) -> None:
             block.conv2.bias.add_(constant)
             net.conv_norm_out.weight.fill_(size * (2 / channels) ** 0.5)
             net.conv_norm_out.bias.sub_(constant)
-
-
-def gradient_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of horizontal and vertical pixel differences."""
-    d = a - b
-    return d.diff(dim=2).abs().mean() + d.diff(dim=3).abs().mean()
 
 
 def main() -> None:
@@ -110,7 +106,7 @@ def main() -> None:
                 target = F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
             out = vae.decode(z).sample.float()
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
-        loss = (out - target).abs().mean() + gradient_loss(out, target) + KL_WEIGHT * kl
+        loss = (out - target).abs().mean() + edge_loss(out, target) + KL_WEIGHT * kl
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()

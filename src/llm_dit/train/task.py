@@ -151,7 +151,7 @@ def training_folder(config: Config) -> Path:
     """Where a training is kept: by name, or by method and settings. With resume=false the next that is free."""
     name = config.train.name
     if name is None:
-        told = {**shared_settings(config), "data": to_dict(config.data) if hasattr(config, "data") else None}
+        told = {**shared_settings(config), "data": to_dict(config.data)}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
         name = f"{config.model.name}_{config.train.method}_{digest}"
     folder = user_path(config.train.dir) / name

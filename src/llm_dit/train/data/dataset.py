@@ -153,7 +153,7 @@ def open_dataset(data: DataConfig, config: Config, parts: PartCache = PARTS, *, 
     if encode:
         encoded, said, items = _encode(items, data, config, cache, parts, problems, notes)
         _stop_if_bad(data, items, problems)
-    dataset = Dataset(items, data, _fingerprint(items, data, said), encoded, _accumulation(config))
+    dataset = Dataset(items, data, _fingerprint(items, data, said), encoded, config.train.accumulation)
     dataset.problems, dataset.notes = problems, notes
     _tell(problems, notes)
     return dataset
@@ -257,7 +257,3 @@ def _some(problems: Sequence[str]) -> Iterable[str]:
 
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
-
-
-def _accumulation(config: Config) -> int:
-    return config.train.accumulation if hasattr(config, "train") else 1
