@@ -172,7 +172,7 @@ def confusions(judge: Judge, x: torch.Tensor, entries: list[dict]) -> None:
             subject += [(place.subject, said)] if said != place.subject else []
     print(f"subject of each drawing: {right} of {drawn_in_all} right")
     print("   " + ", ".join(f"{a} -> {b} {n}" for (a, b), n in Counter(subject).most_common(20)))
-    table("style", list(STYLES), [*STYLES, "none"], style)
+    table("style", list(STYLES), [*KEYS[1], "none"], style)
     table("relation", list(RELATIONS), [*RELATIONS, "none"], relation)
     table("count", list(COUNTS.values()), ["none", *COUNTS.values(), "four"], count)
     wrong = Counter(pair for pair in colour if pair[0] != pair[1])

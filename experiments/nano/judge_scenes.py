@@ -3,6 +3,7 @@
 As judge_pictures.py for version 0, of which it takes the thresholds (where a person stops recognising a drawing) and
 the pictures of nothing; a drawing's blur now counts by its own size. Every picture is a function of the sprites, the
 VAE and a numpy Generator; nothing here was drawn by nano's transformer. Looks that nano is never shown are left out.
+The styles that nano itself never sees are here too, so that adapters that teach them can be judged.
 
 Where a drawing is damaged beyond recognition, its subject moves to "none of these" and its centre is left open.
 """
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from common import to_pictures, to_tensor
 from diffusers import AutoencoderKL
-from domain import STYLES, SUBJECTS, drawn, held_out_look
+from domain import STYLES, SUBJECTS, UNSEEN_STYLES, drawn, held_out_look
 from judge_net import GRID
 from judge_pictures import LOOK_ALIKES, RGB, Answers, any_colour, empty_pictures, ramp, smooth_mask
 from layouts import ink_on, load_sprites
@@ -27,7 +28,8 @@ from paths import SIZE, V1
 from PIL import Image
 from vocabulary import COLOURS
 
-KEYS = (list(SUBJECTS), list(STYLES), list(COLOURS))
+KEYS = (list(SUBJECTS), [*STYLES, *UNSEEN_STYLES], list(COLOURS))
+STYLE_SHARES = [0.21, 0.21, 0.21, 0.21, 0.1, 0.06]
 INK = KEYS[1].index("ink")
 SPRITE = 160
 # Of a centre's target: one within about a cell, nothing beyond two.
@@ -61,12 +63,26 @@ class Told:
 
 @dataclass
 class Icons:
-    """sprites uint8 [icons, styles, 160, 160, 4]; numbers of the icons that are no subjects; which look like one."""
+    """sprites uint8 [icons, styles, 160, 160, 4]; numbers of the icons that are no subjects; which look like one.
+
+    more: for each of UNSEEN_STYLES, its sprites uint8 [160, 160, 4] by the subject's number.
+    """
 
     sprites: np.ndarray
+    more: list[dict[int, np.ndarray]]
     known: list[int]  # for training
     unseen: list[int]  # never trained on: to measure with
     alike: set[int]
+
+    def subjects(self, style: int) -> list[int]:
+        """Numbers of the subjects that exist in a style."""
+        if style >= len(STYLES):
+            return list(self.more[style - len(STYLES)])
+        return [i for i, subject in enumerate(SUBJECTS) if drawn(subject, KEYS[1][style])]
+
+    def others(self, style: int) -> list[int]:
+        """Numbers of icons that are no subjects, of a style that has any."""
+        return self.known if style < len(STYLES) else []
 
 
 @dataclass
@@ -94,12 +110,20 @@ def load_icons() -> Icons:
     others = range(len(SUBJECTS), len(labels))
     alike = {i for i in others if LOOK_ALIKES.search(labels[i]) or words & set(labels[i].lower().split())}
     unseen = [i for i in others if i not in alike and hashlib.sha256(labels[i].encode()).digest()[0] % 6 == 0]
-    return Icons(load_sprites(), [i for i in others if i not in unseen], unseen, alike)
+    more = [load_unseen(style) for style in UNSEEN_STYLES]
+    return Icons(load_sprites(), more, [i for i in others if i not in unseen], unseen, alike)
+
+
+def load_unseen(style: str) -> dict[int, np.ndarray]:
+    """Sprites of a style that nano never sees, by the subject's number."""
+    with np.load(V1 / f"unseen_{style}.npz") as file:
+        return dict(zip(map(KEYS[0].index, file["subjects"].tolist()), file["sprites"], strict=True))
 
 
 def pixels_of(icons: Icons, number: int, style: int, ink: tuple[int, int, int]) -> np.ndarray:
     """A sprite as float32 [160, 160, 4], premultiplied, 0..1."""
-    x = icons.sprites[number, style].astype(np.float32) / 255
+    sprite = icons.sprites[number, style] if style < len(STYLES) else icons.more[style - len(STYLES)][number]
+    x = sprite.astype(np.float32) / 255
     if style == INK:
         x[..., :3] = np.array(ink, np.float32) / 255
     x[..., :3] *= x[..., 3:]
@@ -137,7 +161,7 @@ def damaged(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]
 
 def no_subject(rng: np.random.Generator, icons: Icons, style: int, ink: tuple[int, int, int]) -> np.ndarray:
     """What shows no subject though made of drawings: a blend, two halves, a blob of a drawing's colours."""
-    everything = np.concatenate([np.arange(len(SUBJECTS))] * 4 + [np.array(icons.known)])
+    everything = np.array(icons.subjects(style) * 4 + icons.others(style))
     a, b = (pixels_of(icons, int(i), style, ink) for i in rng.choice(everything, 2, replace=False))
     kind = rng.integers(3)
     if kind == 0:
@@ -185,7 +209,7 @@ def spots(rng: np.random.Generator) -> list[tuple[float, float, float]]:
 
 def scene(rng: np.random.Generator, icons: Icons, calm: bool = False) -> tuple[np.ndarray, Told]:
     """One picture (uint8 [SIZE, SIZE, 3]) of drawings on a ground, and what is true of it. calm: nothing damaged."""
-    told = Told(style=int(rng.integers(len(STYLES))))
+    told = Told(style=int(rng.choice(len(KEYS[1]), p=STYLE_SHARES)))
     colour = int(rng.integers(len(RGB)))
     rgb, named = RGB[colour] + rng.integers(-14, 15, 3), np.eye(len(RGB) + 1, dtype=np.float32)[colour]
     free = rng.random() < 0.12
@@ -212,16 +236,14 @@ def scene(rng: np.random.Generator, icons: Icons, calm: bool = False) -> tuple[n
     for x, y, side in where:
         style = int(rng.integers(len(STYLES))) if mixed else told.style
         kind = rng.choice(3, p=[0.76, 0.14, 0.1] if not calm else [0.85, 0.15, 0.0])
-        number = int(rng.integers(len(SUBJECTS)))
-        if kind == 1:
-            number = int(rng.choice(icons.known))
-        if alike and first is not None:
+        others = icons.others(style)
+        kind = 0 if kind == 1 and not others else kind
+        number = int(rng.choice(others if kind == 1 else icons.subjects(style)))
+        if alike and first is not None and (first[0] or first[1] in icons.subjects(style)):
             kind, number = first
         first = first or (kind, number)
-        if kind == 0:
-            look = KEYS[0][number], KEYS[1][style]
-            if not drawn(*look) or (not free and held_out_look(*look, KEYS[2][colour])):
-                continue
+        if kind == 0 and not free and held_out_look(KEYS[0][number], KEYS[1][style], KEYS[2][colour]):
+            continue
         one = Seen(float(x), float(y), float(side), number if kind == 0 else -1, open=number in icons.alike)
         one.open &= kind == 1
         pixels = no_subject(rng, icons, style, ink) if kind == 2 else pixels_of(icons, number, style, ink)
@@ -350,7 +372,7 @@ def targets(pictures: torch.Tensor, told: list[Told]) -> Batch:
     middle = (torch.arange(GRID) + 0.5) / GRID
     centre, centre_weight = torch.zeros(n, GRID, GRID), torch.ones(n, GRID, GRID)
     cells, subject, weight, side = [], [], [], []
-    style, colour = torch.zeros(n, len(STYLES) + 1), torch.zeros(n, len(COLOURS) + 1)
+    style, colour = torch.zeros(n, len(KEYS[1]) + 1), torch.zeros(n, len(COLOURS) + 1)
     style_weight, colour_weight = torch.ones(n), torch.ones(n)
     for i, about in enumerate(told):
         if about.centres_open:
