@@ -1,115 +1,151 @@
-"""How often does nano draw what was asked? Judged by the shipped judge on scenes that training never showed.
+"""How often does nano draw what was asked? The 700 held-out scenes of heldout.json, judged by the metric nano_judge.
 
-    uv run python experiments/nano/evaluate.py [--count N] [--name dit] [--sweep] [--kept]
+    uv run python experiments/nano/evaluate.py NAME [--every N] [override ...]
+    uv run python experiments/nano/evaluate.py nano && uv run python experiments/nano/evaluate.py turbo model=nano_turbo
 
-Draws held-out scenes in known phrasings and in the phrasing never trained on; prints subject, style and colour
-accuracy (the judge's first answer, "none of these" being wrong) beside the judge's own on clean sprites and on VAE
-reconstructions, its mean score, what it took for what; and writes assets/nano/evaluation.png.
-Without --name the shipped weights are read. --sweep compares steps, guidance and shift. --kept draws nothing and
-judges the pictures of the last run again, as for another judge.
+NAME is the run's own; overrides are the laboratory's (model=, model.path=, sampler.steps=, ...). The pictures are a
+sweep's cell in assets/nano/v1/evaluation/NAME, so that a stopped run goes on and another judge scores what is there.
+Prints the share of pictures in which the judge gives what is asked more than one half, with Wilson's 95 % interval,
+by what is asked and by what of it was held out; the commonest misses; and writes sheets NAME_single.png, ... with
+every picture's worst score.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import time
+import json
 from collections import Counter
+from typing import Any
 
-import numpy as np
-import torch
-from captions import LAYER
-from common import save_grid, to_pictures, to_tensor
-from export import load_shipped, load_trained
-from judge_pictures import KEYS
-from model import use_real_rotary
-from paths import ASSETS
-from PIL import Image
-from sample import GUIDANCE, SHIFT, STEPS, held_out_prompts, held_out_scenes, sample
-from scenes import compose_scene, load_sprites
+import yaml
+from domain import COUNTS
+from paths import V1
+from PIL import Image, ImageDraw
+from scipy.stats import binomtest
 
-from llm_dit.metrics.nano_judge import NanoJudge
+from llm_dit.compose import compose
+from llm_dit.metrics.registry import ready_metrics
+from llm_dit.study.cell import run_cell
+from llm_dit.study.score import score_cell, scores_of
+from llm_dit.study.store import SweepFolder
 
-# (steps, guidance in diffusers' meaning, shift)
-SWEEP = [
-    *((12, guidance, 2.0) for guidance in (0.0, 1.0, 2.0, 3.0, 4.0)),
-    *((12, 2.0, shift) for shift in (1.0, 3.0)),
-    *((steps, 2.0, 2.0) for steps in (6, 8, 20)),
-]
+PARTS = ("subject", "style", "colour", "relation", "count", "size")
+SIDE, COLUMNS = 128, 12
 
 
-def judged(judge: NanoJudge, x: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For pictures [n, 3, h, w] in -1..1: the answers [n, 3], and the probabilities [n, 3] of the labels."""
-    seen = judge.probabilities([Image.fromarray(picture) for picture in to_pictures(x)])
-    scores = [p[torch.arange(len(p)), torch.from_numpy(labels[:, i])] for i, p in enumerate(seen)]
-    return np.stack([p.argmax(1).numpy() for p in seen], 1), torch.stack(scores, 1).numpy()
+def elements_of(entry: dict[str, Any]) -> list[dict[str, str]]:
+    """What an entry of heldout.json asks for, as a prompt set's elements: subjects in the sentence's order."""
+    elements = [{"subject": subject} for subject in entry["subjects"]]
+    elements += [{"relation": entry["relation"]}] if entry["kind"] == "pair" else []
+    elements += [{"count": COUNTS[entry["count"]]}] if entry["kind"] == "count" else []
+    elements += [{"size": entry["size"]}] if entry.get("size", "plain") != "plain" else []
+    return [*elements, {"style": entry["style"]}, {"colour": entry["colour"]}]
 
 
-def show(what: str, judge: NanoJudge, x: torch.Tensor, labels: np.ndarray, seconds: float | None = None) -> None:
-    """One line of the table, and what was taken for what."""
-    answers, scores = judged(judge, x, labels)
-    took = "" if seconds is None else f"   {seconds:.2f} s a picture"
-    shares = " ".join(f"{value:6.1f}" for value in 100 * (answers == labels).mean(0))
-    whole = f"{100 * (answers == labels).all(1).mean():6.1f}  mean score {scores.prod(1).mean():.3f}"
-    print(f"{what:46s} {shares} {whole}{took}", flush=True)
-    for i, keys in enumerate(KEYS):
-        wrong = Counter(
-            (keys[a], [*keys, "none"][b]) for a, b in zip(labels[:, i], answers[:, i], strict=True) if a != b
+def write_set(entries: list[dict[str, Any]], every: int) -> str:
+    """The scenes as a prompt set beside the data; its path."""
+    prompts = [
+        {
+            "id": f"scene_{number:03d}",
+            "category": entry["kind"],
+            "difficulty": "hard" if "phrasing" in entry["held_out"] else "medium",
+            "prompt": entry["prompt"],
+            "elements": elements_of(entry),
+        }
+        for number, entry in enumerate(entries)
+        if number % every == 0
+    ]
+    path = V1 / "heldout.yaml"
+    about = {"version": 1, "description": "Scenes that nano's training never shows.", "prompts": prompts}
+    path.write_text(yaml.safe_dump(about, sort_keys=False))
+    return str(path)
+
+
+def right(values: list[float]) -> str:
+    """Per cent above one half, with its interval and how many there are."""
+    good = sum(value > 0.5 for value in values)
+    low, high = binomtest(good, len(values)).proportion_ci(method="wilson")
+    return f"{100 * good / len(values):5.1f} [{100 * low:4.1f}, {100 * high:5.1f}] {len(values):4d}"
+
+
+def table(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
+    """Shares by what is asked, of all scenes, of each kind, and by whether the wording is known."""
+    groups = {
+        "all": rows,
+        **{kind: [row for row in rows if row[0]["kind"] == kind] for kind in ("single", "pair", "count")},
+        "known words": [row for row in rows if "phrasing" not in row[0]["held_out"]],
+        "unknown words": [row for row in rows if "phrasing" in row[0]["held_out"]],
+        "known words, style ink": [
+            row for row in rows if "phrasing" not in row[0]["held_out"] and row[0]["style"] == "ink"
+        ],
+    }
+    for name, members in groups.items():
+        print(name)
+        for part in ("everything", *PARTS):
+            column = "nano_judge" if part == "everything" else f"nano_judge_{part}"
+            values = [scores[column] for _, scores in members if scores.get(column) is not None]
+            if values:
+                print(f"   {part:12s} {right(values)}   mean {sum(values) / len(values):.3f}")
+
+
+def misses(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
+    """Which subjects, styles, colours, relations and counts fail most."""
+    for part in PARTS:
+        failed = Counter(
+            str(entry.get(part) or "+".join(entry["subjects"]))
+            for entry, scores in rows
+            if (value := scores.get(f"nano_judge_{part}")) is not None and value <= 0.5
         )
-        if wrong:
-            print("   " + ", ".join(f"{a} -> {b} {n}" for (a, b), n in wrong.most_common(12)), flush=True)
+        if failed:
+            print(f"{part}: " + ", ".join(f"{word} {count}" for word, count in failed.most_common(16)))
 
 
-@torch.no_grad()
+def sheet(pictures: list[tuple[Image.Image, dict[str, Any], float]], path: str) -> None:
+    """Numbered pictures, what was asked printed below, framed in red where the judge says no."""
+    wide, high = SIDE + 6, SIDE + 30
+    rows = -(-len(pictures) // COLUMNS)
+    page = Image.new("RGB", (COLUMNS * wide, rows * high), "white")
+    pen = ImageDraw.Draw(page)
+    for number, (image, entry, score) in enumerate(pictures):
+        x, y = number % COLUMNS * wide, number // COLUMNS * high
+        if score <= 0.5:
+            pen.rectangle((x, y, x + SIDE + 3, y + SIDE + 3), fill=(220, 40, 40))
+        page.paste(image, (x + 2, y + 2))
+        more = entry.get("relation") or entry.get("count") or entry.get("size", "")
+        pen.text((x + 2, y + SIDE + 4), " + ".join(entry["subjects"])[:24], fill="black")
+        pen.text((x + 2, y + SIDE + 15), f"{more} {entry['style']} {entry['colour']}"[:24], fill="black")
+    page.save(path)
+
+
 def main() -> None:
     """Draw, judge, print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--count", type=int, default=366)
-    parser.add_argument("--name")
-    parser.add_argument("--layer", type=int, default=LAYER)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--sweep", action="store_true")
-    parser.add_argument("--kept", action="store_true")
+    parser.add_argument("name")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--every", type=int, default=1, help="only each N-th scene")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    judge = NanoJudge(None, "cpu", 64)
-    model, vae = load_shipped()
-    if args.name:
-        model = load_trained(args.name)
-    use_real_rotary(model)
-    scenes = held_out_scenes(args.count)
-    labels = np.array([[keys.index(v) for keys, v in zip(KEYS, scene, strict=True)] for scene in scenes])
-
-    def draw(prompts: list[str], **settings: float) -> tuple[torch.Tensor, float]:
-        began = time.time()
-        settings = {"steps": STEPS, "guidance": GUIDANCE, "shift": SHIFT, **settings}
-        parts = [
-            sample(model, vae, prompts[i : i + 32], layer=args.layer, seed=i, **settings)
-            for i in range(0, len(prompts), 32)
+    entries = json.loads((V1 / "heldout.json").read_text())
+    chosen = ["hardware=cpu", "metrics=nano_judge", f"prompts.set={write_set(entries, args.every)}", "seeds=[7]"]
+    config = compose([*args.overrides, *chosen])
+    folder = SweepFolder(V1 / "evaluation" / args.name)
+    cell = folder.cell("pictures")
+    outcome = run_cell(config, cell, {})
+    if outcome.error:
+        raise SystemExit(outcome.error)
+    score_cell(cell, ready_metrics(config))
+    records = cell.records()
+    scores = scores_of(cell, records)
+    rows = [(entries[int(r["prompt_id"].split("_")[1])], scores[r["prompt_id"], r["seed"]]) for r in records]
+    print(f"{len(rows)} scenes; per cent right [95 %] of how many")
+    table(rows)
+    misses(rows)
+    for kind in ("single", "pair", "count"):
+        shown = [
+            (Image.open(cell.path / record["path"]).convert("RGB"), entry, values["nano_judge"] or 0.0)
+            for record, (entry, values) in zip(records, rows, strict=True)
+            if entry["kind"] == kind
         ]
-        return torch.cat(parts), (time.time() - began) / len(prompts)
-
-    print(judge.identity)
-    print(f"{len(scenes)} held-out scenes{'':25s} subject  style colour    all (per cent right)")
-    if args.sweep:
-        for steps, guidance, shift in SWEEP:
-            pictures, seconds = draw(held_out_prompts(args.count), steps=steps, guidance=guidance, shift=shift)
-            show(f"steps {steps} guidance {guidance} shift {shift}", judge, pictures, labels, seconds)
-        return
-    sprites, rng = load_sprites(), np.random.default_rng(51)
-    clean = to_tensor(np.stack([compose_scene(sprites, *scene, rng) for scene in scenes]))
-    show("the true pictures", judge, clean, labels)
-    rebuilt = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in clean.split(32)])
-    psnr = -10 * torch.log10(((rebuilt.clamp(-1, 1) - clean) / 2).square().mean((1, 2, 3)))
-    show(f"VAE reconstructions ({psnr.mean():.1f} dB)", judge, rebuilt, labels)
-    for what, key in (("drawn, known phrasings", "known"), ("drawn, phrasing never trained on", "new")):
-        path, seconds = ASSETS / f"evaluation_{key}.npy", None
-        if not args.kept:
-            pictures, seconds = draw(held_out_prompts(args.count, new_phrasing=key == "new"))
-            np.save(path, to_pictures(pictures))
-        show(what, judge, to_tensor(np.load(path)), labels, seconds)
-    known = to_tensor(np.load(ASSETS / "evaluation_known.npy"))
-    save_grid(known[torch.linspace(0, len(known) - 1, min(96, len(known))).long()], 12, "evaluation.png")
+        sheet(shown[: 8 * COLUMNS], str(V1 / "evaluation" / f"{args.name}_{kind}.png"))
 
 
 if __name__ == "__main__":

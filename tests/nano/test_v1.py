@@ -252,7 +252,8 @@ def test_the_judge_finds_one_drawing_a_peak(recipe):
 
 def test_the_judge_s_scenes_are_a_function_of_the_seed(recipe, sprites):
     s, d = recipe("judge_scenes"), recipe("domain")
-    icons = s.Icons(sprites, list(range(len(d.SUBJECTS), len(sprites))), [], set())
+    more = [{i: sprites[i, 0] for i in (3, 5, 8)}, {i: sprites[i, 1] for i in (2, 7)}]
+    icons = s.Icons(sprites, more, list(range(len(d.SUBJECTS), len(sprites))), [], set())
     bank = np.zeros((4, 128, 128, 3), np.uint8), [s.Told() for _ in range(4)]
     a, b = (s.batch(np.random.default_rng(3), icons, bank, 32) for _ in range(2))
     assert torch.equal(a.pictures, b.pictures)
@@ -270,6 +271,9 @@ def test_the_judge_s_scenes_are_a_function_of_the_seed(recipe, sprites):
         if one.subject >= 0 and told.style >= 0 and told.colours.max() == 1
     ]
     assert looks
+    unseen = {style: {a for a, b, _ in looks if b == style} for style in d.UNSEEN_STYLES}
+    assert set().union(*unseen.values())
+    assert all(names <= {s.KEYS[0][i] for i in has} for names, has in zip(unseen.values(), more, strict=True))
     assert not [look for look in looks if d.held_out_look(*look)]
 
 
