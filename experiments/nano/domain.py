@@ -103,6 +103,19 @@ SUBJECTS = {
 STYLES = {"cartoon": "noto", "flat": "flat", "3d": "3d", "ink": "ink"}
 # Kept away from this training: for adapters that teach the model a style it has never seen.
 UNSEEN_STYLES = {"fx": "fx", "blob": "noto-v1"}
+# Subjects that adapters of these styles are not trained on, so that they can be asked for.
+KEPT_FROM_ADAPTERS = {
+    "fx": [
+        *("red apple", "cherries", "eggplant", "cookie", "panda", "frog", "dolphin", "bee", "tulip", "house"),
+        *("airplane", "sailboat", "gift", "key", "hammer", "pumpkin", "hot pepper", "mouse", "chick", "tree"),
+        *("lightning bolt", "anchor", "magnifying glass", "hourglass", "football"),
+    ],
+    "blob": [
+        *("red apple", "cherries", "carrot", "hamburger", "birthday cake", "lion", "frog", "duck", "crab", "ladybug"),
+        *("tulip", "house", "fire", "tractor", "balloon", "guitar", "alarm clock", "crown", "pumpkin", "corn"),
+        *("taco", "mouse", "chick", "dragon", "cloud", "ambulance", "headphones", "scissors", "diamond", "football"),
+    ],
+}
 # What a drawing does not tell from another: in ink, both apples are one, fire is a drop and a kiwi a ring.
 NOT_DRAWN = {("green apple", "ink"), ("kiwi", "ink"), ("fire", "ink")}
 

@@ -23,6 +23,7 @@ from itertools import cycle
 
 import numpy as np
 from domain import (
+    KEPT_FROM_ADAPTERS,
     OPPOSITE,
     RELATIONS,
     STYLES,
@@ -51,7 +52,6 @@ SIZED = 0.3  # of the looks are drawn small, as many large
 PAIRS, PAIRS_TWICE, PAIRS_OPEN = 7500, 2000, 0.12  # pairs; how many are drawn twice; share with open prompts only
 COUNTED = {1: 420, 2: 1500, 3: 1350}  # how many scenes of each count; all are drawn twice
 NOT_FOR_ADAPTERS = {"volcano", "tent", "rainbow"}  # FxEmoji draws these as a square with a scene of its own
-ADAPTER_SUBJECTS_KEPT = 5  # one in so many subjects of an unseen style is kept to be asked for, not trained on
 
 Entry = tuple[Scene, list[str], int]  # what is shown, its prompts, how many pictures
 
@@ -178,7 +178,7 @@ def write_unseen_style(style: str) -> None:
     with np.load(V1 / f"unseen_{style}.npz") as file:
         subjects, sprites = file["subjects"].tolist(), file["sprites"]
     usable = [s for s in subjects if s not in NOT_FOR_ADAPTERS]
-    kept = usable[::ADAPTER_SUBJECTS_KEPT]
+    kept = KEPT_FROM_ADAPTERS[style]
     rng = np.random.default_rng((SEED, 5))
     shards, colours = Shards(f"unseen_{style}"), shuffled(COLOURS, rng)
     for _ in range(2):

@@ -1,5 +1,5 @@
-"""Writes nano's prompt sets in prompts/ from its words: starter, nano_heldout, nano_fit, nano_long, nano_emphasis and
-nano_v1_heldout.
+"""Writes nano's prompt sets in prompts/ from its words: starter, nano_heldout, nano_fit, nano_long, nano_emphasis,
+nano_v1_heldout and nano_blob.
 
     uv run python experiments/nano/write_prompts.py
 
@@ -7,8 +7,8 @@ starter is what nano was trained on. nano_heldout has one scene that no training
 background colour, every subject once; a third of it in the phrasing that was never trained on. nano_fit is what maps
 between layers are fitted on: every subject once, in scenes of the training. nano_long holds the scenes of nano_heldout
 in many words, nano_emphasis with two words at odds, one of them in parentheses. nano_v1_heldout is of the wider domain
-of version 1: singles, pairs and counts that no training picture shows. A test compares the committed files with what
-this writes.
+of version 1: singles, pairs and counts that no training picture shows. nano_blob asks for the style of the shipped
+LoRA, for subjects that it was not trained on. A test compares the committed files with what this writes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from domain import COUNTS
-from make_data import heldout_entries
+import numpy as np
+from domain import COUNTS, KEPT_FROM_ADAPTERS, Scene
+from make_data import SEED, heldout_entries
+from phrasings import FRAMES, fill, noun_phrase
 from vocabulary import COLOURS, HELD_OUT_PHRASING, PHRASINGS, STYLES, SUBJECTS, caption, held_out
 
 PROMPTS = Path(__file__).resolve().parents[2] / "prompts"
@@ -223,6 +225,28 @@ def nano_v1_heldout() -> dict[str, Any]:
     }
 
 
+def nano_blob() -> dict[str, Any]:
+    """One prompt for each subject that the LoRA blob was not trained on, on each background in turn."""
+    rng, entries = np.random.default_rng(SEED), []
+    for number, subject in enumerate(KEPT_FROM_ADAPTERS["blob"]):
+        colour = list(COLOURS)[number * 5 % len(COLOURS)]
+        scene = Scene("single", subject, "blob", colour)
+        entries.append(
+            {
+                "id": f"blob_{number + 1:03d}",
+                "category": "unseen_style",
+                "difficulty": "hard",
+                "prompt": fill(FRAMES[number % 5], scene, noun_phrase(subject), rng),
+                "elements": [{"subject": subject}, {"style": "blob"}, {"colour": colour}],
+            }
+        )
+    return {
+        "version": 1,
+        "description": "30 subjects in the style of the shipped LoRA, which was not trained on them.",
+        "prompts": entries,
+    }
+
+
 def as_yaml(content: dict[str, Any]) -> str:
     """A set as the text of its file."""
     import yaml
@@ -231,7 +255,7 @@ def as_yaml(content: dict[str, Any]) -> str:
     return head + yaml.safe_dump(content, sort_keys=False, width=110)
 
 
-SETS = (starter, nano_heldout, nano_fit, nano_long, nano_emphasis, nano_v1_heldout)
+SETS = (starter, nano_heldout, nano_fit, nano_long, nano_emphasis, nano_v1_heldout, nano_blob)
 
 
 def main() -> None:

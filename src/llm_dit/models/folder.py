@@ -14,6 +14,7 @@ from llm_dit.errors import ModelError, nearest
 from llm_dit.paths import user_path
 
 SHIPPED = Path(__file__).resolve().parent
+COMMON = "nano"  # the shipped model whose VAE and scheduler the other shipped ones have, too
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LANGUAGE_MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
@@ -32,6 +33,8 @@ def component_folder(
         if not (root / "transformer").is_dir():
             shipped = [p.parent.name for p in SHIPPED.glob("*/transformer")]
             raise ModelError(f"{key}={path}: no such shipped model. {nearest(root.name, shipped)}".rstrip())
+        if not (root / component).is_dir() and (SHIPPED / COMMON / component).is_dir():
+            root = SHIPPED / COMMON
     else:
         files = f"{component}/*" if weights else f"{component}/*.json"
         root = _local_folder(path, key) or _download(path, [files, "model_index.json"], revision, key)

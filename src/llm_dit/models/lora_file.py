@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ConfigError, ModelError, nearest, one_line
-from llm_dit.models.folder import read_json
+from llm_dit.models.folder import SHIPPED, read_json
 from llm_dit.models.weights import safetensors_shapes
 from llm_dit.paths import user_path
 from llm_dit.picture import write_whole
@@ -54,7 +54,12 @@ def parse_lora(typed: str) -> tuple[str, float]:
 
 
 def find_lora(typed: str) -> Path:
-    """The .safetensors file of a path as typed: the file itself, or the only one in a folder. Raises ModelError."""
+    """The .safetensors file of a path as typed: the file itself, the only one in a folder, or shipped:NAME's.
+
+    Raises ModelError.
+    """
+    if typed.startswith("shipped:"):
+        return _shipped_lora(typed)
     path = user_path(typed)
     if path.is_dir():
         there = sorted(path.glob("*.safetensors"))
@@ -83,6 +88,14 @@ def find_lora(typed: str) -> Path:
     if path.suffix.lower() != ".safetensors":
         raise ModelError(f"lora={typed}: must be a .safetensors file, or a folder with one.")
     return path
+
+
+def _shipped_lora(typed: str) -> Path:
+    name, folder = typed.removeprefix("shipped:"), SHIPPED / "loras"
+    there = {path.stem: path for path in folder.glob("*.safetensors")}
+    if name not in there:
+        raise ModelError(f"lora={typed}: no such shipped LoRA. {nearest(name, list(there))}".rstrip())
+    return there[name]
 
 
 def lora_sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 from llm_dit.config import ModelConfig
-from llm_dit.models.folder import SHIPPED
+from llm_dit.models.folder import SHIPPED, component_folder
 from llm_dit.models.load import RANDOM
 from llm_dit.models.weights import safetensors_shapes
 from llm_dit.paths import user_path
@@ -30,7 +30,7 @@ def count_parameters(model: ModelConfig) -> dict[str, int] | None:
         return None
     sources = {
         "transformer": user_path(model.transformer_file) if model.transformer_file else root / "transformer",
-        "vae": root / "vae",
+        "vae": component_folder(model.path, "vae") if shipped else root / "vae",
         "text_encoder": _text_encoder(model, root),
     }
     if not all(os.path.exists(path) for path in sources.values()):  # a text encoder given by hub id, say

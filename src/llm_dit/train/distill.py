@@ -23,8 +23,8 @@ from llm_dit.train.transformer import FlowTraining, Group
 class Teacher:
     """A frozen transformer under CFG. empty: the negative caption's embeddings [tokens, features]."""
 
-    def __init__(self, model: Any, guidance_scale: float, empty: torch.Tensor, device: Any):
-        self.forward = TrainingForward(model).eval().requires_grad_(False)
+    def __init__(self, model: Any, guidance_scale: float, empty: torch.Tensor, device: Any, compiled: bool = False):
+        self.forward = TrainingForward(model, compiled).eval().requires_grad_(False)
         self.guidance_scale = guidance_scale
         self.texts, self.padding = (x.to(device) for x in stack_captions([empty]))
 

@@ -88,9 +88,8 @@ def distill_job(config: Config, dataset: Any, parts: PartCache, where: Where) ->
         )
     device = str(where.device)
     frozen = Placement(device, "bfloat16" if where.autocast else "float32")
-    teacher = Teacher(
-        load_start(config.model, settings, frozen), guidance.guidance_scale, dataset.empty_embeds, where.device
-    )
+    known = load_start(config.model, settings, frozen)
+    teacher = Teacher(known, guidance.guidance_scale, dataset.empty_embeds, where.device, settings.compile)
     size = (config.default_size, config.default_size)
     grid, shift = noise_levels(config.sampler, lambda: own_shift(config, parts), size)
     model = start_transformer(config, device, "float32")
