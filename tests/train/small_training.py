@@ -21,6 +21,7 @@ class MemoryData:
     empty_embeds: torch.Tensor
     fingerprint: str = "memory"
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ("one was turned",)
 
     @property
     def count(self) -> int:

@@ -188,6 +188,7 @@ def test_the_result_is_a_whole_model_with_its_origin_in_the_header(tmp_path):
     record = json.loads((saved / "train.json").read_text())
     assert record["cost"]["pictures_seen"] == 4
     assert record["config"]["train"]["steps"] == 2
+    assert (record["problems"], record["notes"]) == ([], ["one was turned"])
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):

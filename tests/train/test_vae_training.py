@@ -18,7 +18,7 @@ from llm_dit.train.vae import edge_loss, kl_loss, psnr
 class Pictures:
     """Flat pictures of random colours with a bright square."""
 
-    fingerprint, problems, count = "pictures", (), 16
+    fingerprint, problems, notes, count = "pictures", (), (), 16
 
     def pictures(self, step, micro, batch_size, seed, rank, world):
         g = torch.Generator().manual_seed(1000 * step + micro + seed)

@@ -90,6 +90,7 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
         "trained_parameters": sum(p.numel() for p in trained.values()),
         "pictures": dataset.count,
         "problems": list(dataset.problems),
+        "notes": list(dataset.notes),
         "cost": describe_cost(training, settings.batch_size * settings.accumulation * accelerator.num_processes),
         "warnings": warnings,
         "saved": str(saved),
