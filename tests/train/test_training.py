@@ -14,7 +14,8 @@ from small_training import MemoryData, log_of, make_data, settings, small_start,
 
 from llm_dit.compose import compose, conf_dir
 from llm_dit.config import to_dict
-from llm_dit.errors import LabError
+from llm_dit.errors import LabError, OutputError
+from llm_dit.lock import locked
 from llm_dit.picture import identity
 from llm_dit.trackers.base import GuardedTracker, NoTracker
 from llm_dit.train.checkpoint import checkpoints
@@ -189,6 +190,15 @@ def test_the_result_is_a_whole_model_with_its_origin_in_the_header(tmp_path):
     assert record["cost"]["pictures_seen"] == 4
     assert record["config"]["train"]["steps"] == 2
     assert (record["problems"], record["notes"]) == ([], ["one was turned"])
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    (tmp_path / "t").mkdir()
+    again = settings(tmp_path, "train.steps=1")
+    with locked(tmp_path / "t" / "lock"), pytest.raises(OutputError, match="another process trains there"):
+        train(again, dataset=make_data())
+    assert [p.name for p in (tmp_path / "t").iterdir()] == ["lock"]
+    train(again, dataset=make_data())
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):

@@ -11,19 +11,15 @@
         cells/ID/score.lock     the same for the process that scores it
         cells/ID/started        when the cell was first taken up; cells are told in this order
 
-A picture counts as drawn when its line is whole and its file is there. Locks are flock: on network file systems that
-do not support it a warning says so: let one process work on a sweep there.
+A picture counts as drawn when its line is whole and its file is there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,13 +28,12 @@ from typing import Any
 
 from llm_dit.config import Config
 from llm_dit.errors import RecordError
+from llm_dit.lock import locked
 from llm_dit.paths import user_path
 from llm_dit.picture import RECORD_VERSION, write_whole
 
 REFUSED = "refused-"  # begins the folder of a cell whose settings contradict each other: it holds failed.json alone
 LEFTOVER_AGE = 3600  # seconds after which a half-written file of the sweep can only be a killed process's
-
-_warned = False
 
 
 class CellFolder:
@@ -57,17 +52,8 @@ class CellFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError), (self.path / "started").open("x") as file:
             file.write(str(time.time_ns()))
-        with (self.path / name).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError as error:
-                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                    raise
-                _warn_unlocked()
-            yield True
+        with locked(self.path / name) as mine:
+            yield mine
 
     def records(self) -> list[dict[str, Any]]:
         """The records of pictures whose files are there, the last one of each prompt and seed, in order.
@@ -139,13 +125,6 @@ class CellFolder:
         if (self.path / "cell.json").exists():
             return "complete"
         return "failed" if (self.path / "failed.json").exists() else "unfinished"
-
-
-def _warn_unlocked() -> None:
-    global _warned
-    if not _warned:
-        print("warning: this file system has no locks; let one process at a time work on the sweep", file=sys.stderr)
-    _warned = True
 
 
 class SweepFolder:

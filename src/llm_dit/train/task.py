@@ -13,6 +13,7 @@ from typing import Any
 
 from llm_dit.config import Config, get, parameters, to_dict
 from llm_dit.errors import ConfigError, OutputError
+from llm_dit.lock import locked
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.paths import user_path
 from llm_dit.picture import write_whole
@@ -61,44 +62,45 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     folder = training_folder(config)
     accelerator.wait_for_everyone()  # with resume=false, before any process makes the folder that is free
     make_folder(folder)
-    with translated_memory_errors():
-        processes = (accelerator.process_index, accelerator.num_processes)
-        job = make_job(config, dataset, parts, Where(device, autocast, *processes, accelerator.prepare))
-        trained = trained_parameters(job.model)
-        facts = {
-            "settings": shared_settings(config),
-            "data_fingerprint": dataset.fingerprint,
-            "base_fingerprint": base_fingerprint(job.model),
-            "processes": accelerator.num_processes,
+    with alone_in(folder) if main else contextlib.nullcontext():
+        with translated_memory_errors():
+            processes = (accelerator.process_index, accelerator.num_processes)
+            job = make_job(config, dataset, parts, Where(device, autocast, *processes, accelerator.prepare))
+            trained = trained_parameters(job.model)
+            facts = {
+                "settings": shared_settings(config),
+                "data_fingerprint": dataset.fingerprint,
+                "base_fingerprint": base_fingerprint(job.model),
+                "processes": accelerator.num_processes,
+            }
+            training = Training(job.task, trained, settings, folder, facts, accelerator)
+            training.resume()
+            if settings.validate_every:
+                training.validate = job.validation(training) if main else nothing
+            with contextlib.closing(job.task), progress(training, main), tracked(config, training, main):
+                training.run()
+        refuse_nothing_finite(trained)
+        if not main:
+            return folder
+        about = {**facts, "step": training.step}
+        with training.averaged():
+            saved = job.save(folder, about)
+        record = {
+            "config": to_dict(config),
+            **about,
+            "shift": job.shift,
+            "trained_parameters": sum(p.numel() for p in trained.values()),
+            "pictures": dataset.count,
+            "problems": list(dataset.problems),
+            "notes": list(dataset.notes),
+            "cost": describe_cost(training, settings.batch_size * settings.accumulation * accelerator.num_processes),
+            "warnings": warnings,
+            "saved": str(saved),
+            "versions": versions(),
         }
-        training = Training(job.task, trained, settings, folder, facts, accelerator)
-        training.resume()
-        if settings.validate_every:
-            training.validate = job.validation(training) if main else nothing
-        with contextlib.closing(job.task), progress(training, main), tracked(config, training, main):
-            training.run()
-    refuse_nothing_finite(trained)
-    if not main:
-        return folder
-    about = {**facts, "step": training.step}
-    with training.averaged():
-        saved = job.save(folder, about)
-    record = {
-        "config": to_dict(config),
-        **about,
-        "shift": job.shift,
-        "trained_parameters": sum(p.numel() for p in trained.values()),
-        "pictures": dataset.count,
-        "problems": list(dataset.problems),
-        "notes": list(dataset.notes),
-        "cost": describe_cost(training, settings.batch_size * settings.accumulation * accelerator.num_processes),
-        "warnings": warnings,
-        "saved": str(saved),
-        "versions": versions(),
-    }
-    write_whole({folder / "train.json": json.dumps(record, indent=2, ensure_ascii=False).encode()})
-    print(saved)
-    return saved
+        write_whole({folder / "train.json": json.dumps(record, indent=2, ensure_ascii=False).encode()})
+        print(saved)
+        return saved
 
 
 def refuse_drawing_settings(config: Config) -> None:
@@ -176,6 +178,15 @@ def make_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}).") from error
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Within, no other process trains in the folder. Raises OutputError when one does."""
+    with locked(folder / "lock") as mine:
+        if not mine:
+            raise OutputError(f"{folder}: another process trains there. Wait for it, or take another train.name.")
+        yield
 
 
 @contextlib.contextmanager
