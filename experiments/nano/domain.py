@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from vocabulary import COLOURS
 from vocabulary import SUBJECTS as FIRST_SUBJECTS
 
+from llm_dit.metrics.nano_judge.scene import OPPOSITE
+
 # The word a person types -> the emojibase label of its picture.
 SUBJECTS = {
     **FIRST_SUBJECTS,
@@ -120,9 +122,6 @@ KEPT_FROM_ADAPTERS = {
 NOT_DRAWN = {("green apple", "ink"), ("kiwi", "ink"), ("fire", "ink")}
 
 SIZES = ("small", "plain", "large")
-# relation -> (unit step from the second subject's place to the first's in x, in y); y grows downwards
-RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
-OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 COUNTS = {1: "one", 2: "two", 3: "three"}
 
 PLURAL_ALREADY = {"cherries", "grapes", "french fries", "headphones", "scissors", "glasses"}
@@ -185,6 +184,11 @@ def plural(subject: str) -> str:
     if subject.endswith("y") and subject[-2] not in "aeiou":
         return subject[:-1] + "ies"
     return subject + ("es" if subject.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def plurals() -> dict[str, str]:
+    """Each subject that can be counted -> its plural."""
+    return {subject: plural(subject) for subject in SUBJECTS if subject not in UNCOUNTED}
 
 
 def drawn(subject: str, style: str) -> bool:

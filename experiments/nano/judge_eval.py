@@ -1,8 +1,8 @@
-"""Is the judge of version 1 to be trusted? Confusions, what it refuses, and whether its scores mean what they say.
+"""Is nano's judge to be trusted? Confusions, what it refuses, and whether its scores mean what they say.
 
-    uv run python experiments/nano/judge_eval.py [--count N] [--checkpoint]
+    uv run python experiments/nano/judge_eval.py [--count N] [--folder assets/nano/v1/judge]
 
-Reads assets/nano/v1/judge (or, with --checkpoint, the averaged weights in training). The scenes are those of
+Judges by the weights of the metric, or those of a folder that judge_train.py wrote. The scenes are those of
 heldout.json, true pictures of them, through the VAE, made unfit, and asked for wrongly. Nothing is drawn by nano's
 transformer; agreement with a person on its pictures is judge_labels.py's matter.
 """
@@ -13,63 +13,31 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from common import to_tensor
-from domain import COUNTS, OPPOSITE, RELATIONS, STYLES, Scene
-from judge_net import Drawing, SceneNet, count_is, drawings, in_relation, scene_scores
-from judge_scenes import KEYS, batch, load_icons, make_bank, nothing
-from judge_train import OUT, load_average
+from domain import COUNTS, STYLES, Scene
+from judge_nothing import nothing
+from judge_scenes import KEYS, batch, load_icons, make_bank
 from layouts import compose, load_sprites, picture, places, shade
 from paths import V1
-from safetensors.torch import load_file
 from tune_vae import newest_vae
 
+from llm_dit.metrics.nano_judge import KINDS, NanoJudge
+from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS, count_is, in_relation
+from llm_dit.metrics.nano_judge.words import Asked
+
 SEED = 83
-KINDS = ("subject", "relation", "count", "size", "style", "colour")
 
 
-class Judge:
-    """The network with its temperatures."""
-
-    def __init__(self, checkpoint: bool):
-        self.temperature = dict.fromkeys(("subject", "style", "colour"), 1.0)
-        if checkpoint:
-            self.net = load_average()
-        else:
-            config = json.loads((OUT / "config.json").read_text())
-            self.temperature = config["temperature"]
-            self.net = SceneNet(tuple(len(keys) for keys in KEYS))
-            self.net.load_state_dict(load_file(OUT / "judge.safetensors"))
-        self.net = self.net.float().eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def __call__(self, x: torch.Tensor) -> list[tuple[list[Drawing], np.ndarray, np.ndarray]]:
-        """For each picture [n, 3, h, w] in -1..1: its drawings, and the probabilities of style and of colour."""
-        result = []
-        for part in x.split(32):
-            centre, side, subject, style, colour = self.net(part)
-            style, colour = (
-                (logits.float() / self.temperature[kind]).softmax(1).numpy()
-                for kind, logits in (("style", style), ("colour", colour))
-            )
-            for i in range(len(part)):
-                found = drawings(centre[i], side[i], subject[i], self.temperature["subject"])
-                result.append((found, style[i], colour[i]))
-        return result
-
-
-def scores_of(answer: tuple[list[Drawing], np.ndarray, np.ndarray], asked: dict) -> dict[str, float]:
-    """{part: score} of what an entry of heldout.json asks, and "all", their product."""
-    found, style, colour = answer
-    numbers = [KEYS[0].index(s) for s in asked["subjects"]]
-    size = asked.get("size", "plain")
-    scores = scene_scores(found, numbers, asked.get("relation"), asked.get("count"), None if size == "plain" else size)
-    scores["style"] = float(style[KEYS[1].index(asked["style"])])
-    scores["colour"] = float(colour[KEYS[2].index(asked["colour"])])
-    return {**scores, "all": float(np.prod(list(scores.values())))}
+def asked_of(entry: dict) -> Asked:
+    """What an entry of heldout.json asks for."""
+    asked = {key: entry[key] for key in ("style", "colour", "relation", "count") if key in entry}
+    size = entry.get("size", "plain")
+    return {"subject": tuple(entry["subjects"]), **asked, **({} if size == "plain" else {"size": size})}
 
 
 def scene_of(entry: dict) -> Scene:
@@ -79,12 +47,12 @@ def scene_of(entry: dict) -> Scene:
     return Scene(entry["kind"], subject, entry["style"], entry["colour"], other=other[0] if other else None, **rest)
 
 
-def line(what: str, judge: Judge, x: torch.Tensor, asked: list[dict]) -> None:
+def line(what: str, judge: NanoJudge, x: torch.Tensor, asked: list[dict]) -> None:
     """One row: mean score and share over one half (%), of all that is asked and of each part."""
-    rows = [scores_of(answer, entry) for answer, entry in zip(judge(x), asked, strict=True)]
+    rows = [judge.score_of(sight, asked_of(entry)).values for sight, entry in zip(judge.see(x), asked, strict=True)]
     cells = []
-    for part in ("all", *KINDS):
-        values = np.array([row[part] for row in rows if part in row])
+    for column in rows[0]:
+        values = np.array([row[column] for row in rows if row[column] is not None])
         cells.append(f"{values.mean():.3f} ({100 * (values > 0.5).mean():3.0f})" if len(values) else " " * 11)
     print(f"{what:40s} " + " ".join(cells), flush=True)
 
@@ -148,14 +116,14 @@ def table(title: str, rows: list[str], columns: list[str], pairs: list[tuple[str
         print(f"{row:12s}" + "".join(f"{counts[row, column]:10d}" for column in columns))
 
 
-def confusions(judge: Judge, x: torch.Tensor, entries: list[dict]) -> None:
+def confusions(judge: NanoJudge, x: torch.Tensor, entries: list[dict]) -> None:
     """Tables of style, relation and count, and the commonest mistakes of subject and colour."""
-    answers = judge(x)
     style, colour, relation, count, subject = [], [], [], [], []
     right = drawn_in_all = 0
-    for i, ((found, styles, colours), entry) in enumerate(zip(answers, entries, strict=True)):
-        style.append((entry["style"], [*KEYS[1], "none"][styles.argmax()]))
-        colour.append((entry["colour"], [*KEYS[2], "none"][colours.argmax()]))
+    for i, (sight, entry) in enumerate(zip(judge.see(x), entries, strict=True)):
+        found = sight.drawings
+        style.append((entry["style"], [*KEYS[1], "none"][sight.style.argmax()]))
+        colour.append((entry["colour"], [*KEYS[2], "none"][sight.colour.argmax()]))
         numbers = [KEYS[0].index(s) for s in entry["subjects"]]
         if entry["kind"] == "pair":
             said = {r: in_relation(found, numbers[0], r, numbers[1]) for r in RELATIONS}
@@ -181,7 +149,7 @@ def confusions(judge: Judge, x: torch.Tensor, entries: list[dict]) -> None:
 
 
 @torch.no_grad()
-def calibration(judge: Judge, batches: int = 30) -> None:
+def calibration(judge: NanoJudge, batches: int = 30) -> None:
     """Scores of the first choice in ten bins against the share that was right, on damaged pictures never seen."""
     icons = load_icons()
     bank = make_bank(newest_vae(), icons, 192, SEED)
@@ -195,7 +163,7 @@ def calibration(judge: Judge, batches: int = 30) -> None:
             ("style", style, made.style, made.style_weight),
             ("colour", colour, made.colour, made.colour_weight),
         ):
-            p = (logits.float() / judge.temperature[kind]).softmax(1)[:, :-1]
+            p = (logits.float() / judge.config["temperature"][kind]).softmax(1)[:, :-1]
             best = p.argmax(1)
             share = target[torch.arange(len(best)), best]
             seen[kind].append(torch.stack([p.amax(1), share], 1)[weight == 1].numpy())
@@ -214,17 +182,19 @@ def main() -> None:
     """All tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=700)
-    parser.add_argument("--checkpoint", action="store_true")
+    parser.add_argument("--folder", type=Path, help="weights and config.json of another judge")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    judge, sprites, rng = Judge(args.checkpoint), load_sprites(), np.random.default_rng(SEED)
+    judge, sprites, rng = NanoJudge(None, "cpu", 32), load_sprites(), np.random.default_rng(SEED)
+    judge.weights = args.folder or judge.weights
+    print(judge.identity)
     entries = json.loads((V1 / "heldout.json").read_text())
     entries = entries[:: max(1, len(entries) // args.count)]
     scenes = [scene_of(entry) for entry in entries]
     pixels = [picture(sprites, scene, np.random.default_rng((SEED, i))) for i, scene in enumerate(scenes)]
     x = to_tensor(np.stack(pixels))
     confusions(judge, x, entries)
-    print(f"{'mean score (share over 0.5, %)':40s} " + " ".join(f"{part:>11s}" for part in ("all", *KINDS)))
+    print(f"{'mean score (share over 0.5, %)':40s} " + " ".join(f"{kind:>11s}" for kind in ("all", *KINDS)))
     for kind in ("single", "pair", "count"):
         at = [i for i, entry in enumerate(entries) if entry["kind"] == kind]
         line(f"true {kind}s", judge, x[at], [entries[i] for i in at])
@@ -246,7 +216,7 @@ def main() -> None:
         foreign.append(compose(sprites, numbers, KEYS[1].index(scene.style), where, shade(scene.colour, rng)))
     foreign = to_tensor(np.stack(foreign))
     line("icons never seen", judge, foreign, entries)
-    named = [max((d.there * d.subjects[:-1].max() for d in found), default=0) for found, _, _ in judge(foreign)]
+    named = [max((d.there * d.subjects[:-1].max() for d in sight.drawings), default=0) for sight in judge.see(foreign)]
     print(f"   icons never seen: {100 * np.mean(np.array(named) > 0.5):.1f} % of pictures have one named as a subject")
     calibration(judge)
 

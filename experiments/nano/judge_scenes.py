@@ -1,11 +1,12 @@
-"""What the judge of version 1 learns from: scenes of one to four drawings, damaged from hardly to beyond recognition.
+"""What the judge learns from: scenes of one to four drawings, damaged from hardly to beyond recognition, and nothing.
 
-As judge_pictures.py for version 0, of which it takes the thresholds (where a person stops recognising a drawing) and
-the pictures of nothing; a drawing's blur now counts by its own size. Every picture is a function of the sprites, the
-VAE and a numpy Generator; nothing here was drawn by nano's transformer. Looks that nano is never shown are left out.
-The styles that nano itself never sees are here too, so that adapters that teach them can be judged.
+Every picture is a function of the sprites, the VAE and a numpy Generator; nothing here was drawn by nano's
+transformer, but the VAE is used, because what nano draws carries its texture. Looks that nano is never shown are left
+out. The styles that nano itself never sees are here too, so that adapters that teach them can be judged.
 
-Where a drawing is damaged beyond recognition, its subject moves to "none of these" and its centre is left open.
+A target is a distribution over the words and "none of these". Damage moves it from the word to none little by little:
+the thresholds are where a person stops recognising the drawing, set by looking at sheets of them. Where a drawing is
+damaged beyond recognition its centre is left open.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,17 +24,25 @@ import torch.nn.functional as F  # noqa: N812
 from common import to_pictures, to_tensor
 from diffusers import AutoencoderKL
 from domain import STYLES, SUBJECTS, UNSEEN_STYLES, drawn, held_out_look
-from judge_net import GRID
-from judge_pictures import LOOK_ALIKES, RGB, Answers, any_colour, empty_pictures, ramp, smooth_mask
+from judge_nothing import RGB, any_colour, nothing, ramp
 from layouts import ink_on, load_sprites
 from paths import SIZE, V1
 from PIL import Image
 from vocabulary import COLOURS
 
+from llm_dit.metrics.nano_judge.net import GRID
+
 KEYS = (list(SUBJECTS), [*STYLES, *UNSEEN_STYLES], list(COLOURS))
 STYLE_SHARES = [0.21, 0.21, 0.21, 0.21, 0.1, 0.06]
 INK = KEYS[1].index("ink")
 SPRITE = 160
+# Other icons that show one of the subjects, or nearly: whether they do is left open.
+LOOK_ALIKES = re.compile(
+    r"\b(cats?|dog|poodle|hearts?|love letter|moon|stars?|bus|minibus|trolleybus|trains?|railway|metro|rail|station|"
+    r"tram|monorail|umbrella|books?|notebook|key|camera|bell|drum|hammer|clock|o.clock|\w+-thirty|automobile|car|taxi|"
+    r"sport utility|pickup|airplane|bicycles?|houses?|hut|castle|snowman|bear|tiger|cow|ox|pig|rabbit|whale|fish|"
+    r"blowfish|ice cream|shortcake|goose|Christmas tree|fallen leaf|wilted flower|banjo|mammoth)\b"
+)
 # Of a centre's target: one within about a cell, nothing beyond two.
 CENTRE_SPREAD, CENTRE_GAIN = 0.7, 1.7
 
@@ -141,8 +152,16 @@ def warped(x: np.ndarray, rng: np.random.Generator, spread: float) -> np.ndarray
 
 
 def mask_of(rng: np.random.Generator, share: float) -> np.ndarray:
-    """[160, 160, 1] of 0 and 1, see smooth_mask."""
-    return F.interpolate(smooth_mask(rng, share)[None], size=SPRITE)[0].permute(1, 2, 0).numpy()
+    """[160, 160, 1] of 0 and 1: a random smooth region, or a half plane, that covers about `share`."""
+    if rng.random() < 0.5:
+        angle = rng.uniform(0, 2 * np.pi)
+        y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
+        field = torch.from_numpy(np.cos(angle) * x + np.sin(angle) * y).float()[None]
+    else:
+        knots = torch.from_numpy(rng.standard_normal((1, 1, 4, 4))).float()
+        field = F.interpolate(knots, size=SIZE, mode="bicubic", align_corners=True)[0]
+    mask = (field < torch.quantile(field[:, ::4, ::4], float(share))).float()
+    return F.interpolate(mask[None], size=SPRITE)[0].permute(1, 2, 0).numpy()
 
 
 def damaged(x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -268,14 +287,6 @@ def scene(rng: np.random.Generator, icons: Icons, calm: bool = False) -> tuple[n
         told.style_sure = float(np.mean([0.3 + 0.7 * s.sure if s.subject >= 0 else 1.0 for s in told.seen]))
         told.style_open = any(s.subject < 0 and not s.open for s in told.seen) and len(told.seen) == 1 and not calm
     return np.asarray(canvas), told
-
-
-def nothing(rng: np.random.Generator, n: int) -> tuple[np.ndarray, list[Told]]:
-    """Pictures of nothing (see judge_pictures.empty_pictures)."""
-    answers = Answers(n)
-    pictures = to_pictures(empty_pictures(rng, n, answers, slice(0, n)))
-    answers.colours[:, -1] = 1 - answers.colours[:, :-1].sum(1)
-    return pictures, [Told(colours=answers.colours[i].copy(), colour_open=answers.weights[i, 2] == 0) for i in range(n)]
 
 
 def in_pieces(picture: np.ndarray, told: Told, rng: np.random.Generator) -> tuple[np.ndarray, Told]:
@@ -407,16 +418,14 @@ def targets(pictures: torch.Tensor, told: list[Told]) -> Batch:
 
 
 def batch(rng: np.random.Generator, icons: Icons, bank: tuple[np.ndarray, list[Told]], n: int) -> Batch:
-    """One batch for training: scenes 62 % (a tenth of them in shuffled pieces), bank 31 %, nothing 7 %; all spoilt."""
-    from copy import deepcopy
-
+    """One batch for training: scenes 62 % (7 in 100 of them in shuffled pieces), bank 31 %, nothing 7 %; all spoilt."""
     drawn_now, banked = int(n * 0.62), int(n * 0.31)
     made = [scene(rng, icons) for _ in range(drawn_now)]
     made = [in_pieces(*m, rng) if rng.random() < 0.07 else m for m in made]
     for i in rng.integers(len(bank[0]), size=banked):
         made.append((bank[0][i], deepcopy(bank[1][i])))
-    pictures, told = nothing(rng, n - len(made))
-    made += list(zip(pictures, told, strict=True))
+    empty = zip(*nothing(rng, n - len(made)), strict=True)
+    made += [(pixels, Told(colours=colours, colour_open=bool(unclear))) for pixels, colours, unclear in empty]
     x = to_tensor(np.stack([m[0] for m in made]))
     told = [m[1] for m in made]
     x = torch.stack([spoil(one, about, rng) for one, about in zip(x, told, strict=True)])

@@ -1,13 +1,15 @@
-"""Train the judge of version 1 (judge_net.py) on judge_scenes.py.
+"""Train nano's judge, the metric nano_judge (src/llm_dit/metrics/nano_judge), on judge_scenes.py.
 
     uv run python experiments/nano/judge_train.py [--steps N]     # log: to stdout
     uv run python experiments/nano/judge_train.py --export        # weights beside the data: assets/nano/v1/judge/
+    uv run python experiments/nano/judge_train.py --export --ship # weights where the metric reads them
 
 Checkpoints to assets/nano/v1/judge.pt every 100 steps and goes on from there when started again. The pictures through
 the VAE are made once, with v1/vae_decoder.pt, v1/vae.pt or the shipped VAE, the first that is there (judge_bank.npz and
 .json; delete them to make them anew). At the end, and with --export, one temperature for each of subject, style and
-colour is fitted on damaged pictures never seen, and the averaged weights are written in float16. The shipped metric is
-not touched: judge_eval.py has to prove this one first.
+colour is fitted on damaged pictures never seen, and the averaged weights are written in float16, with mean and spread
+of the pooled features over these pictures, and the vocabulary. Only --ship touches the metric: judge_eval.py --folder
+has to prove the weights first.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import argparse
 import json
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from judge_net import SceneNet
+from domain import plurals
 from judge_scenes import KEYS, Batch, Icons, Seen, Told, batch, load_icons, make_bank
 from muon import Muon
 from paths import V1
@@ -28,10 +31,14 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tune_vae import newest_vae
 
-SEED, BATCH, RATE = 47, 48, 4e-3
+from llm_dit.metrics.nano_judge import WEIGHTS
+from llm_dit.metrics.nano_judge.net import SceneNet
+from llm_dit.metrics.nano_judge.words import LABELLED
+
+SEED, UNSEEN_SEED, BATCH, RATE = 47, 59, 48, 4e-3
 BANK = 1536  # pictures through the VAE
-SHARES = {"centre": 0.6, "subject": 1.0, "side": 0.5, "style": 0.7, "colour": 0.4}
-OUT = V1 / "judge"
+SHARES = {"centre": 0.6, "subject": 1.0, "side": 0.5, "style": 1.2, "colour": 0.4}
+CHECKPOINT, OUT = V1 / "judge.pt", V1 / "judge"
 
 
 def load_bank(icons: Icons) -> tuple[np.ndarray, list[Told]]:
@@ -71,10 +78,10 @@ def losses(answers: tuple[torch.Tensor, ...], made: Batch) -> dict[str, torch.Te
     }
 
 
-def load_average() -> SceneNet:
-    """The averaged network of the checkpoint."""
+def load_average(path: Path) -> SceneNet:
+    """The averaged network of a checkpoint."""
     net = SceneNet(tuple(len(keys) for keys in KEYS))
-    state = torch.load(V1 / "judge.pt", weights_only=True)["average"]
+    state = torch.load(path, weights_only=True)["average"]
     net.load_state_dict({k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")})
     return net.eval().requires_grad_(False)
 
@@ -86,8 +93,8 @@ def train(steps: int, icons: Icons) -> None:
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters", flush=True)
     kernels = [p for p in net.parameters() if p.ndim > 1]
     optimiser = Muon(kernels, [p for p in net.parameters() if p.ndim == 1], RATE, RATE / 2)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
-    path, first, spent = V1 / "judge.pt", 0, 0.0
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    path, first, spent = CHECKPOINT, 0, 0.0
     if path.exists():
         state = torch.load(path, weights_only=True)
         net.load_state_dict(state["model"])
@@ -121,18 +128,22 @@ def train(steps: int, icons: Icons) -> None:
     print(f"{(spent + time.process_time() - cpu) / 60:.0f} CPU minutes", flush=True)
 
 
+def unseen_batches(icons: Icons, batches: int = 24) -> list[Batch]:
+    """Damaged pictures never trained on, of the same kinds; those through the VAE are new too."""
+    bank = make_bank(newest_vae(), icons, 192, UNSEEN_SEED)
+    return [batch(np.random.default_rng((UNSEEN_SEED, i)), icons, bank, BATCH) for i in range(batches)]
+
+
 @torch.no_grad()
-def fit_temperatures(net: SceneNet, icons: Icons, batches: int = 24) -> dict[str, float]:
-    """One temperature each for subject, style and colour: the least cross entropy on damaged pictures never seen."""
-    bank = make_bank(newest_vae(), icons, 192, SEED + 1)
-    rows: dict[str, list[tuple[torch.Tensor, ...]]] = {"subject": [], "style": [], "colour": []}
-    for i in range(batches):
-        made = batch(np.random.default_rng((SEED + 1, i)), icons, bank, BATCH)
-        _, _, subject, style, colour = net(made.pictures)
-        at = made.cells.unbind(1)
-        rows["subject"].append((subject[at[0], :, at[1], at[2]], made.subject, made.subject_weight))
-        rows["style"].append((style, made.style, made.style_weight))
-        rows["colour"].append((colour, made.colour, made.colour_weight))
+def fit_temperatures(net: SceneNet, made: list[Batch]) -> dict[str, float]:
+    """One temperature each for subject, style and colour: the least cross entropy."""
+    rows: dict[str, list[tuple[torch.Tensor, ...]]] = {kind: [] for kind in LABELLED}
+    for one in made:
+        _, _, subject, style, colour = net(one.pictures)
+        at = one.cells.unbind(1)
+        rows["subject"].append((subject[at[0], :, at[1], at[2]], one.subject, one.subject_weight))
+        rows["style"].append((style, one.style, one.style_weight))
+        rows["colour"].append((colour, one.colour, one.colour_weight))
     best = {}
     for kind, parts in rows.items():
         answer, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -146,30 +157,38 @@ def fit_temperatures(net: SceneNet, icons: Icons, batches: int = 24) -> dict[str
     return best
 
 
-def export(net: SceneNet, temperatures: dict[str, float]) -> None:
-    """Weights (float16) and labels, as the metric will read them."""
-    OUT.mkdir(exist_ok=True)
-    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    save_file(state, OUT / "judge.safetensors")
-    labels = dict(zip(("subject", "style", "colour"), KEYS, strict=True))
-    (OUT / "config.json").write_text(json.dumps({"labels": labels, "temperature": temperatures}, indent=1) + "\n")
-    print(f"{OUT}: {sum(f.stat().st_size for f in OUT.iterdir()) / 2**20:.2f} MiB")
+@torch.no_grad()
+def export(net: SceneNet, made: list[Batch], folder: Path) -> None:
+    """Write weights (float16), the features' mean and spread, temperatures and vocabulary, as the metric reads them."""
+    temperatures = fit_temperatures(net, made)
+    pooled = torch.cat([net.features(one.pictures)[1] for one in made])
+    state = {**net.state_dict(), "pooled.mean": pooled.mean(0), "pooled.spread": pooled.std(0).clamp_min(1e-3)}
+    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
+    folder.mkdir(exist_ok=True)
+    save_file(state, folder / "judge.safetensors")
+    config = {
+        "temperature": temperatures,
+        "labels": dict(zip(LABELLED, KEYS, strict=True)),
+        "plurals": plurals(),
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    print(f"{folder}: {sum(f.stat().st_size for f in folder.iterdir()) / 2**20:.2f} MiB")
 
 
 def main() -> None:
     """Train, or go on training, to `--steps`; calibrate; export."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=7200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="no training: calibrate and export the checkpoint")
+    parser.add_argument("--ship", action="store_true", help="export into the metric's package")
     args = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(args.threads)
     icons = load_icons()
     if not args.export:
         train(args.steps, icons)
-    net = load_average()
-    export(net, fit_temperatures(net, icons))
+    export(load_average(CHECKPOINT), unseen_batches(icons), WEIGHTS if args.ship else OUT)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from domain import RELATIONS, STYLES, SUBJECTS, Scene
+from domain import STYLES, SUBJECTS, Scene
 from paths import SIZE, V1
 from PIL import Image
 from vocabulary import COLOURS
+
+from llm_dit.metrics.nano_judge.scene import RELATIONS
 
 SUBJECT_INDEX = {name: i for i, name in enumerate(SUBJECTS)}
 STYLE_INDEX = {name: i for i, name in enumerate(STYLES)}

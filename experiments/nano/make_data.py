@@ -24,8 +24,6 @@ from itertools import cycle
 import numpy as np
 from domain import (
     KEPT_FROM_ADAPTERS,
-    OPPOSITE,
-    RELATIONS,
     STYLES,
     SUBJECTS,
     UNCOUNTED,
@@ -43,6 +41,8 @@ from paths import V1
 from phrasings import prompt
 from PIL import Image
 from vocabulary import COLOURS
+
+from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS
 
 SEED = 101
 SHARD = 2000  # pictures in a file

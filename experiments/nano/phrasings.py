@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from domain import Scene, article, plural, with_article
 
+from llm_dit.metrics.nano_judge.words import SIZE_WORDS
+
 FRAMES = [
     "{a}, {style} style, {colour} background",
     "{a} in {style} style on {a_colour} background",
@@ -106,7 +108,6 @@ COUNT_WORDINGS = {
     2: ["two {many}", "2 {many}", "a pair of {many}", "two {many} side by side", "a twosome of {many}"],
     3: ["three {many}", "3 {many}", "a group of three {many}", "three {many} together", "a trio of {many}"],
 }  # of two and three, the last is held out
-SIZE_WORDS = {"small": ["small", "tiny", "little"], "large": ["large", "big", "huge"]}
 FILLERS = [
     *(
         "lovely",

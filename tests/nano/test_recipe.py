@@ -105,53 +105,6 @@ def test_muon_takes_orthogonal_steps(recipe):
         assert (spread < 1.4).all()
 
 
-def test_the_judge_s_pictures_are_a_function_of_the_seed(recipe):
-    """With made-up icons, as the real ones are fetched: shapes, targets that sum to 1, and no held-out scene."""
-    p = recipe("judge_pictures")
-    sprites = np.random.default_rng(0).integers(0, 256, (len(p.SUBJECTS) + 8, 3, 160, 160, 4), np.uint8)
-    icons = p.Icons(sprites, list(range(len(p.SUBJECTS), len(sprites))), [], {len(p.SUBJECTS)})
-    n = 4
-    bank = {
-        "pictures": np.zeros((n, 128, 128, 3), np.uint8),
-        "labels": np.zeros((n, 2), int),
-        "sure": np.ones((n, 2), np.float32),
-        "colours": np.eye(n, 13, dtype=np.float32),
-        "weights": np.ones((n, 3), np.float32),
-    }
-    a, b = (p.batch(np.random.default_rng(3), icons, bank, 48) for _ in range(2))
-    assert torch.equal(a.pictures, b.pictures)
-    assert a.pictures.shape == (48, 3, p.SMALL, p.SMALL)
-    assert a.pictures.abs().max() <= 1
-    for target, keys in zip(a.targets, p.KEYS, strict=True):
-        assert target.shape == (48, len(keys) + 1)
-        assert (target >= 0).all()
-        torch.testing.assert_close(target.sum(1), torch.ones(48))
-    assert a.targets[0][-1, -1] == 1  # a picture of nothing
-    icons_part = [target[:20] for target in a.targets]
-    sure = torch.stack([(t.argmax(1) < t.shape[1] - 1) & (t.amax(1) == 1) for t in icons_part]).all(0)
-    words = [[keys[i] for i in t[sure].argmax(1)] for keys, t in zip(p.KEYS, icons_part, strict=True)]
-    assert words[0]
-    assert not any(p.held_out(*scene) for scene in zip(*words, strict=True))
-
-
-def test_the_judge_knows_the_recipe_s_words(recipe):
-    import json
-
-    from llm_dit.metrics.nano_judge import KINDS, WEIGHTS
-
-    p = recipe("judge_pictures")
-    config = json.loads((WEIGHTS / "config.json").read_text())
-    assert [config["labels"][kind] for kind in KINDS] == [list(keys) for keys in p.KEYS]
-
-
-def test_the_labelled_pictures_are_the_planned_ones(recipe):
-    labels = recipe("judge_labels")
-    import json
-
-    entries = json.loads(labels.LABELS.read_text())["pictures"]
-    assert [{k: entry[k] for k in ("prompt", "overrides", "asked")} for entry in entries] == labels.plan()
-
-
 def test_shipped_weights_have_the_recipe_s_shape(recipe):
     from diffusers import AutoencoderKL, ZImageTransformer2DModel
 

@@ -98,7 +98,7 @@ class DiversityMetric:
 
 @dataclass
 class NanoJudgeMetric:
-    """The judge shipped with nano: subject, style and background colour, in nano's domain alone."""
+    """The judge shipped with nano: subjects, style, background, relation, count, size, in nano's domain alone."""
 
     enabled: bool = param(False, "Score with nano's judge.", image=False)
 

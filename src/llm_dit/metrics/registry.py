@@ -26,7 +26,7 @@ class Entry:
 # In the order in which one is taken as primary when several are chosen and none is named.
 METRICS: dict[str, Entry] = {
     "nano_judge": Entry(
-        "nano_judge:NanoJudge", "higher", "share of subject, style and background that nano's judge sees"
+        "nano_judge:NanoJudge", "higher", "probability that what is asked is there, as nano's judge sees it"
     ),
     "vqa": Entry("vqa:Vqa", "higher", "probability that a vision language model sees each element of the prompt"),
     "image_reward": Entry("image_reward:ImageReward", "higher", "ImageReward: learned human preference"),
