@@ -1,21 +1,21 @@
-"""Small things that every stage of the recipe needs: threads, seeds, picture tensors, sheets of pictures."""
+"""Small things that every stage of the recipe needs: optimisers, picture tensors, sheets of pictures."""
 
 from __future__ import annotations
-
-import os
 
 import numpy as np
 import torch
 from paths import ASSETS
 from PIL import Image
 
+from llm_dit.config import TrainConfig
+from llm_dit.train.optimizers import make_optimizers as package_optimizers
 
-def start_training(seed: int) -> None:
-    """Fixed seed, all cores, and the process id in assets/train.pid so that it can be paused."""
-    torch.manual_seed(seed)
-    torch.set_num_threads(os.cpu_count() or 1)
-    ASSETS.mkdir(parents=True, exist_ok=True)
-    (ASSETS.parent / "train.pid").write_text(str(os.getpid()))
+
+def make_optimizers(net: torch.nn.Module, rate: float) -> dict[str, torch.optim.Optimizer]:
+    """Muon for kernels at `rate`, AdamW for the rest at half of it, as the trainings of the package have them."""
+    trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    settings = TrainConfig(optimizer="muon", learning_rate=rate, other_learning_rate=rate / 2, beta2=0.99)
+    return package_optimizers(trained, settings)
 
 
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:

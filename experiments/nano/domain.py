@@ -1,7 +1,7 @@
 """What nano, version 1, can draw: subjects, styles, colours, sizes, relations, counts; and what it is never shown.
 
 A scene is one subject (plain, small or large), two subjects in a relation, or one to three of a subject. How scenes
-are asked for is in phrasings.py. vocabulary.py is the smaller domain of version 0, whose subjects come first here.
+are asked for is in phrasings.py. vocabulary.py has the first of the subjects.
 
 Held out of training, each by a hash of its names: a tenth of all (subject, style, colour), in every kind of scene;
 a tenth of all placements of two subjects (a fox left of a key is the same placement as a key right of a fox); a tenth

@@ -24,7 +24,7 @@ from judge_nothing import nothing
 from judge_scenes import KEYS, batch, load_icons, make_bank
 from layouts import compose, load_sprites, picture, places, shade
 from paths import V1
-from tune_vae import newest_vae
+from train_vae import newest_vae
 
 from llm_dit.metrics.nano_judge import KINDS, NanoJudge
 from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS, count_is, in_relation

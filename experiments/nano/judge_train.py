@@ -23,20 +23,21 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from common import make_optimizers
 from domain import plurals
 from judge_scenes import KEYS, Batch, Icons, Seen, Told, batch, load_icons, make_bank
-from muon import Muon
 from paths import V1
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tune_vae import newest_vae
+from train_vae import newest_vae
 
 from llm_dit.metrics.nano_judge import WEIGHTS
 from llm_dit.metrics.nano_judge.net import SceneNet
 from llm_dit.metrics.nano_judge.words import LABELLED
+from llm_dit.train.optimizers import set_rates
 
-SEED, UNSEEN_SEED, BATCH, RATE = 47, 59, 48, 4e-3
-BANK = 1536  # pictures through the VAE
+SEED, UNSEEN_SEED, BATCH, RATE = 50, 59, 48, 3e-3
+BANK = 4608  # pictures through the VAE
 SHARES = {"centre": 0.6, "subject": 1.0, "side": 0.5, "style": 1.2, "colour": 0.4}
 CHECKPOINT, OUT = V1 / "judge.pt", V1 / "judge"
 
@@ -86,33 +87,36 @@ def load_average(path: Path) -> SceneNet:
     return net.eval().requires_grad_(False)
 
 
-def train(steps: int, icons: Icons) -> None:
-    """Train to `steps`, from the checkpoint if there is one."""
+def train(steps: int, icons: Icons, start: Path | None) -> None:
+    """Train to `steps`, from the checkpoint if there is one; start: one of another training, to begin with."""
     bank = load_bank(icons)
     net = SceneNet(tuple(len(keys) for keys in KEYS)).to(memory_format=torch.channels_last)
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters", flush=True)
-    kernels = [p for p in net.parameters() if p.ndim > 1]
-    optimiser = Muon(kernels, [p for p in net.parameters() if p.ndim == 1], RATE, RATE / 2)
+    optimizers = make_optimizers(net, RATE)
+    if start:
+        net.load_state_dict(load_average(start).state_dict())
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
     path, first, spent = CHECKPOINT, 0, 0.0
     if path.exists():
         state = torch.load(path, weights_only=True)
         net.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
         first, spent = state["step"], state["cpu_seconds"]
     cpu, began, running = time.process_time(), time.time(), []
     for step in range(first, steps):
         made = batch(np.random.default_rng((SEED, step)), icons, bank, BATCH)
         warm = min(1.0, (step + 1) / 50)
-        optimiser.scale_rates(warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / steps))))
+        set_rates(optimizers, warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / steps))))
         with torch.autocast("cpu", torch.bfloat16):
             answers = net(made.pictures.contiguous(memory_format=torch.channels_last))
         parts = losses(answers, made)
         sum(SHARES[key] * value for key, value in parts.items()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         average.update_parameters(net)
         running.append([value.item() for value in parts.values()])
         if (step + 1) % 25 == 0:
@@ -122,7 +126,8 @@ def train(steps: int, icons: Icons) -> None:
             running = []
         if (step + 1) % 100 == 0 or step + 1 == steps:
             total = spent + time.process_time() - cpu
-            state = {"model": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+            state = {"model": net.state_dict(), "average": average.state_dict()}
+            state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
             torch.save({**state, "step": step + 1, "cpu_seconds": total}, path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
     print(f"{(spent + time.process_time() - cpu) / 60:.0f} CPU minutes", flush=True)
@@ -179,6 +184,9 @@ def main() -> None:
     """Train, or go on training, to `--steps`; calibrate; export."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=7200)
+    parser.add_argument(
+        "--start", type=Path, help="a checkpoint of another training, whose weights this one begins with"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="no training: calibrate and export the checkpoint")
     parser.add_argument("--ship", action="store_true", help="export into the metric's package")
@@ -187,7 +195,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     icons = load_icons()
     if not args.export:
-        train(args.steps, icons)
+        train(args.steps, icons, args.start)
     export(load_average(CHECKPOINT), unseen_batches(icons), WEIGHTS if args.ship else OUT)
 
 

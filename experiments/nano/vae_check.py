@@ -1,7 +1,7 @@
 """Is a VAE good enough for the pictures of version 1? PSNR by kind of scene and by style, and a sheet.
 
     uv run python experiments/nano/vae_check.py [--count N]       # the shipped one
-    uv run python experiments/nano/vae_check.py --tuned           # the newest of tune_vae.py
+    uv run python experiments/nano/vae_check.py --tuned           # the newest of train_vae.py
 
 PSNR in dB (peak 1) of whole pictures, as for the training's own report, and of the square around each drawing alone:
 plain backgrounds are easy and fill much of a picture with something small in it. assets/nano/v1/vae_check.png
@@ -21,7 +21,7 @@ from layouts import load_sprites, picture, places
 from make_data import SEED, training_entries
 from paths import SHIPPED, SIZE, V1
 from PIL import Image
-from tune_vae import newest_vae
+from train_vae import newest_vae
 
 
 def psnr(error: torch.Tensor) -> float:

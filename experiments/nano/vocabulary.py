@@ -1,8 +1,9 @@
-"""What nano can draw and how it is asked: subjects, styles, background colours and phrasings.
+"""The first 96 subjects, 3 styles and plain phrasings: what most of nano's prompt sets are made of.
 
-A subject is a word a person would type and the emojibase label of its picture. A scene is one
-(subject, style, colour); `held_out` says which scenes no training picture shows. One phrasing is never
-trained on either: it measures whether the text encoder's understanding carries over to other words.
+domain.py and phrasings.py have everything that nano can draw; the background colours are the same. A subject is a
+word that a person would type and the emojibase label of its picture. A scene is one (subject, style, colour);
+`held_out` says which scenes no training picture shows. One phrasing is never trained on either: it measures whether
+the text encoder's understanding carries over to other words.
 """
 
 from __future__ import annotations
@@ -144,8 +145,6 @@ PHRASINGS = [
     "A {style} style illustration of {a} in front of a plain {colour} background.",
     "{subject} {style} {colour}",
 ]
-# Prompts that leave something open; the model then chooses the style or the colour.
-OPEN_PHRASINGS = ["{a}", "{subject}", "{a}, {style} style", "{a}, {colour} background"]
 HELD_OUT_PHRASING = "please show me {a} as a {style} icon; make the background {colour}"
 
 PLURAL = {"cherries", "grapes"}

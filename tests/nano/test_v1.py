@@ -18,6 +18,7 @@ import torch
 from llm_dit.metrics.nano_judge import KINDS, WEIGHTS, Vocabulary
 from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS
 from llm_dit.metrics.nano_judge.words import LABELLED
+from llm_dit.models.gguf_lm import load_gguf_tokenizer, smollm2_gguf_path
 from llm_dit.study.prompts import load_prompts
 from llm_dit.text.chat import ChatParts, format_prompt
 
@@ -148,8 +149,7 @@ def test_training_shows_and_says_nothing_that_is_held_out(recipe):
 
 
 def test_prompts_fit_into_their_lengths(recipe):
-    m, captions = recipe("make_data"), recipe("captions")
-    _, tokenizer = captions.load_encoder()
+    m, tokenizer = recipe("make_data"), load_gguf_tokenizer(smollm2_gguf_path())
     texts = sorted({text for _, prompts, _ in m.training_entries() for text in prompts})[::7]
     ids = tokenizer([format_prompt(ChatParts(text), "chatml").text for text in texts]).input_ids
     lengths = np.array([len(one) for one in ids])
