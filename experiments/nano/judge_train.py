@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -108,7 +109,7 @@ def train(steps: int, icons: Icons, start: Path | None) -> None:
     for step in range(first, steps):
         made = batch(np.random.default_rng((SEED, step)), icons, bank, BATCH)
         warm = min(1.0, (step + 1) / 50)
-        set_rates(optimizers, warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / steps))))
+        set_rates(optimizers, warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))))
         with torch.autocast("cpu", torch.bfloat16):
             answers = net(made.pictures.contiguous(memory_format=torch.channels_last))
         parts = losses(answers, made)

@@ -14,6 +14,7 @@ README.md says how the shipped one came about.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 
 import numpy as np
@@ -182,7 +183,7 @@ def main() -> None:
     for step in range(first, args.steps):
         x = pictures(np.random.default_rng((SEED, step)), BATCH).contiguous(memory_format=torch.channels_last)
         warm = min(1.0, (step + 1) / 30)
-        set_rates(optimizers, warm * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / args.steps))))
+        set_rates(optimizers, warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / args.steps))))
         with torch.autocast("cpu", torch.bfloat16):
             with torch.set_grad_enabled(not args.decoder):
                 posterior = vae.encode(x).latent_dist

@@ -187,7 +187,16 @@ def test_importing_the_module_reads_no_yaml_and_no_torch():
 
 
 def test_every_shipped_set_is_sound():
-    sets = ["nano_emphasis", "nano_fit", "nano_heldout", "nano_long", "nano_v1_heldout", "standard", "starter"]
+    sets = [
+        "nano_blob",
+        "nano_emphasis",
+        "nano_fit",
+        "nano_heldout",
+        "nano_long",
+        "nano_v1_heldout",
+        "standard",
+        "starter",
+    ]
     assert list_prompt_sets() == sets
     options = {p.stem for p in (ROOT / "conf" / "prompts").glob("*.yaml")}
     assert options == {"none", *list_prompt_sets()}

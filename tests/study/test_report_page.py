@@ -781,7 +781,7 @@ def test_page_of_a_real_analysis(show, real_sweep):
     assert "under 20" in text(page, ".warnings") or "prompts" in text(page, ".warnings")
     assert near(pixel(page, '.tile[data-r="1"][data-c="1"] .frame'), colour(1, 1, 0))
     page.click('.tile[data-r="1"][data-c="1"]')
-    page.wait_for_function("document.querySelector('#viewer img').naturalWidth === 64")
+    page.wait_for_function("document.querySelector('#viewer img')?.naturalWidth === 64")
     page.click("#viewer .close")
     page.click("#page-on")
     assert text(page, '.tile[data-r="2"][data-c="1"]') == "file is gone"
