@@ -7,8 +7,9 @@ import torch
 from diffusers import ZImagePipeline
 from lora_files import MODULES, add_by_hand, make_pairs
 
-from llm_dit.errors import ConfigError
-from llm_dit.models.lora_file import parse_lora, read_lora, save_lora
+from llm_dit.errors import ConfigError, ModelError
+from llm_dit.models import lora_file
+from llm_dit.models.lora_file import find_lora, parse_lora, read_lora, save_lora
 from llm_dit.models.tiny import tiny_transformer
 
 
@@ -68,3 +69,13 @@ def test_half_a_pair_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="no modules"):
         save_lora(tmp_path / "x.safetensors", {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_shipped_file_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(lora_file, "SHIPPED", tmp_path)
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "blob.safetensors").touch()
+    assert parse_lora("shipped:blob:0.8") == ("shipped:blob", 0.8)
+    assert find_lora("shipped:blob") == tmp_path / "loras" / "blob.safetensors"
+    with pytest.raises(ModelError, match=r"lora=shipped:blub: no such shipped LoRA. Did you mean 'blob'\?"):
+        find_lora("shipped:blub")

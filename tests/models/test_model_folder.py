@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from llm_dit.errors import ModelError
+from llm_dit.models import folder
 from llm_dit.models.folder import component_folder
 
 COMMIT = "a" * 40
@@ -182,6 +183,16 @@ def test_unreachable_hub_is_refused(ask):
 def test_shipped_models_are_suggested():
     with pytest.raises(ModelError, match=r"model\.path=shipped:nanno: no such shipped model"):
         component_folder("shipped:nanno", "vae")
+
+
+def test_a_shipped_model_without_a_vae_of_its_own_has_nanos(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "SHIPPED", tmp_path)
+    for name in ("nano/transformer", "nano/vae", "student/transformer"):
+        (tmp_path / name).mkdir(parents=True)
+    assert component_folder("shipped:student", "transformer") == tmp_path / "student" / "transformer"
+    assert component_folder("shipped:student", "vae") == tmp_path / "nano" / "vae"
+    with pytest.raises(ModelError, match="no 'tokenizer' folder in it"):
+        component_folder("shipped:student", "tokenizer")
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
