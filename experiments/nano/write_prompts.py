@@ -7,8 +7,8 @@ starter is what nano was trained on. nano_heldout has one scene that no training
 background colour, every subject once; a third of it in the phrasing that was never trained on. nano_fit is what maps
 between layers are fitted on: every subject once, in scenes of the training. nano_long holds the scenes of nano_heldout
 in many words, nano_emphasis with two words at odds, one of them in parentheses. nano_v1_heldout is of the wider domain
-of version 1: singles, pairs and counts that no training picture shows. nano_blob asks for the style of the shipped
-LoRA, for subjects that it was not trained on. A test compares the committed files with what this writes.
+of version 1: singles, pairs and counts that no training picture shows. nano_blob asks for a style that nano has never
+seen, for subjects that are kept from LoRAs that teach it. A test compares the committed files with what this writes.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def nano_v1_heldout() -> dict[str, Any]:
 
 
 def nano_blob() -> dict[str, Any]:
-    """One prompt for each subject that the LoRA blob was not trained on, on each background in turn."""
+    """One prompt for each subject that is kept from LoRAs of this style, on each background in turn."""
     rng, entries = np.random.default_rng(SEED), []
     for number, subject in enumerate(KEPT_FROM_ADAPTERS["blob"]):
         colour = list(COLOURS)[number * 5 % len(COLOURS)]
@@ -242,7 +242,7 @@ def nano_blob() -> dict[str, Any]:
         )
     return {
         "version": 1,
-        "description": "30 subjects in the style of the shipped LoRA, which was not trained on them.",
+        "description": "30 subjects in a style that nano has never seen, blob (Noto's first emoji): for a LoRA that teaches it.",
         "prompts": entries,
     }
 
