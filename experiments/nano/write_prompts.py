@@ -242,7 +242,7 @@ def nano_blob() -> dict[str, Any]:
         )
     return {
         "version": 1,
-        "description": "30 subjects in a style that nano has never seen, blob (Noto's first emoji): for a LoRA that teaches it.",
+        "description": "30 subjects in a style that nano has never seen, blob (Noto's first emoji): for a LoRA of it.",
         "prompts": entries,
     }
 
