@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--every", type=int, default=1, help="only each N-th scene")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     entries = json.loads((V1 / "heldout.json").read_text())
     chosen = ["hardware=cpu", "metrics=nano_judge", f"prompts.set={write_set(entries, args.every)}", "seeds=[7]"]
     config = compose([*args.overrides, *chosen])

@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="nano")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--draw", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     folder = PICTURES / args.name
     path = LABELS if args.name == "nano" else folder / LABELS.name
     if args.draw:
