@@ -18,43 +18,24 @@ from collections import Counter
 from typing import Any
 
 import yaml
-from domain import COUNTS
 from paths import V1
 from PIL import Image, ImageDraw
 from scipy.stats import binomtest
+from write_prompts import held_out_prompt
 
 from llm_dit.compose import compose
+from llm_dit.metrics.nano_judge import KINDS
 from llm_dit.metrics.registry import ready_metrics
 from llm_dit.study.cell import run_cell
 from llm_dit.study.score import score_cell, scores_of
 from llm_dit.study.store import SweepFolder
 
-PARTS = ("subject", "style", "colour", "relation", "count", "size")
 SIDE, COLUMNS = 128, 12
-
-
-def elements_of(entry: dict[str, Any]) -> list[dict[str, str]]:
-    """What an entry of heldout.json asks for, as a prompt set's elements: subjects in the sentence's order."""
-    elements = [{"subject": subject} for subject in entry["subjects"]]
-    elements += [{"relation": entry["relation"]}] if entry["kind"] == "pair" else []
-    elements += [{"count": COUNTS[entry["count"]]}] if entry["kind"] == "count" else []
-    elements += [{"size": entry["size"]}] if entry.get("size", "plain") != "plain" else []
-    return [*elements, {"style": entry["style"]}, {"colour": entry["colour"]}]
 
 
 def write_set(entries: list[dict[str, Any]], every: int) -> str:
     """The scenes as a prompt set beside the data; its path."""
-    prompts = [
-        {
-            "id": f"scene_{number:03d}",
-            "category": entry["kind"],
-            "difficulty": "hard" if "phrasing" in entry["held_out"] else "medium",
-            "prompt": entry["prompt"],
-            "elements": elements_of(entry),
-        }
-        for number, entry in enumerate(entries)
-        if number % every == 0
-    ]
+    prompts = [held_out_prompt(f"scene_{i:03d}", entry) for i, entry in enumerate(entries) if i % every == 0]
     path = V1 / "heldout.yaml"
     about = {"version": 1, "description": "Scenes that nano's training never shows.", "prompts": prompts}
     path.write_text(yaml.safe_dump(about, sort_keys=False))
@@ -81,7 +62,7 @@ def table(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
     }
     for name, members in groups.items():
         print(name)
-        for part in ("everything", *PARTS):
+        for part in ("everything", *KINDS):
             column = "nano_judge" if part == "everything" else f"nano_judge_{part}"
             values = [scores[column] for _, scores in members if scores.get(column) is not None]
             if values:
@@ -90,7 +71,7 @@ def table(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
 
 def misses(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
     """Which subjects, styles, colours, relations and counts fail most."""
-    for part in PARTS:
+    for part in KINDS:
         failed = Counter(
             str(entry.get(part) or "+".join(entry["subjects"]))
             for entry, scores in rows

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 from domain import COUNTS, SIZES, STYLES, SUBJECTS
-from evaluate import elements_of
 from make_data import facts, heldout_scenes
 from paths import V1
 from phrasings import prompt
 from PIL import Image, ImageDraw
 from vocabulary import COLOURS
+from write_prompts import elements_of
 
 from llm_dit.compose import compose
 from llm_dit.metrics.base import Sample

@@ -197,6 +197,26 @@ def nano_emphasis() -> dict[str, Any]:
     }
 
 
+def elements_of(entry: dict[str, Any]) -> list[dict[str, str]]:
+    """What one of make_data.heldout_entries asks for; its subjects are in the order of the sentence."""
+    elements = [{"subject": subject} for subject in entry["subjects"]]
+    elements += [{"relation": entry["relation"]}] if entry["kind"] == "pair" else []
+    elements += [{"count": COUNTS[entry["count"]]}] if entry["kind"] == "count" else []
+    elements += [{"size": entry["size"]}] if entry.get("size", "plain") != "plain" else []
+    return [*elements, {"style": entry["style"]}, {"colour": entry["colour"]}]
+
+
+def held_out_prompt(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """One of make_data.heldout_entries as an entry of a set."""
+    return {
+        "id": name,
+        "category": entry["kind"],
+        "difficulty": "hard" if "phrasing" in entry["held_out"] else "medium",
+        "prompt": entry["prompt"],
+        "elements": elements_of(entry),
+    }
+
+
 def nano_v1_heldout() -> dict[str, Any]:
     """48 prompts of version 1: 18 singles (6 of them small or large), 16 pairs, 14 counts; a third in new words.
 
@@ -204,20 +224,8 @@ def nano_v1_heldout() -> dict[str, Any]:
     """
     entries = []
     for number, entry in enumerate(heldout_entries(7, 12, 6, 16, 14)):
-        elements = [{"subject": subject} for subject in entry["subjects"]]
-        elements += [{"relation": entry["relation"]}] if entry["kind"] == "pair" else []
-        elements += [{"count": COUNTS[entry["count"]]}] if entry["kind"] == "count" else []
-        elements += [{"size": entry["size"]}] if entry.get("size", "plain") != "plain" else []
-        entries.append(
-            {
-                "id": f"v1_{number + 1:03d}",
-                "category": entry["kind"],
-                "difficulty": "hard" if "phrasing" in entry["held_out"] else "medium",
-                "prompt": entry["prompt"],
-                "elements": [*elements, {"style": entry["style"]}, {"colour": entry["colour"]}],
-                "notes": f"never trained on: {', '.join(entry['held_out'])}",
-            }
-        )
+        notes = f"never trained on: {', '.join(entry['held_out'])}"
+        entries.append({**held_out_prompt(f"v1_{number + 1:03d}", entry), "notes": notes})
     return {
         "version": 1,
         "description": "48 scenes of nano's version 1 that no training picture shows: singles, pairs, counts.",

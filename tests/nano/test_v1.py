@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
-import sys
 import tarfile
 from collections import Counter
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,19 +18,6 @@ from llm_dit.metrics.nano_judge.words import LABELLED
 from llm_dit.models.gguf_lm import load_gguf_tokenizer, smollm2_gguf_path
 from llm_dit.study.prompts import load_prompts
 from llm_dit.text.chat import ChatParts, format_prompt
-
-NANO = Path(__file__).parents[2] / "experiments" / "nano"
-
-
-@pytest.fixture
-def recipe(monkeypatch):
-    """Modules of experiments/nano by name, forgotten again afterwards (their names are common words)."""
-    monkeypatch.syspath_prepend(str(NANO))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if str(NANO) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
 
 
 @pytest.fixture
