@@ -1,11 +1,14 @@
-"""Small things that every stage of the recipe needs: optimisers, picture tensors, sheets of pictures."""
+"""Small things that every stage of the recipe needs: optimisers, checkpoints, picture tensors, a grid of pictures."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from paths import ASSETS
 from PIL import Image
+from torch.optim.swa_utils import AveragedModel
 
 from llm_dit.config import TrainConfig
 from llm_dit.train.optimizers import make_optimizers as package_optimizers
@@ -16,6 +19,37 @@ def make_optimizers(net: torch.nn.Module, rate: float) -> dict[str, torch.optim.
     trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
     settings = TrainConfig(optimizer="muon", learning_rate=rate, other_learning_rate=rate / 2, beta2=0.99)
     return package_optimizers(trained, settings)
+
+
+Optimizers = dict[str, torch.optim.Optimizer]
+
+
+def keep(
+    path: Path, net: torch.nn.Module, average: AveragedModel, optimizers: Optimizers, step: int, cpu_seconds: float
+) -> None:
+    """Write a checkpoint, whole or not at all."""
+    state = {"model": net.state_dict(), "average": average.state_dict(), "step": step, "cpu_seconds": cpu_seconds}
+    state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+    torch.save(state, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def resume(path: Path, net: torch.nn.Module, average: AveragedModel, optimizers: Optimizers) -> tuple[int, float]:
+    """Go on from a checkpoint, if it is there: steps and CPU seconds before."""
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True)
+    net.load_state_dict(state["model"])
+    average.load_state_dict(state["average"])
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict(state["optimizers"][name])
+    return state["step"], state["cpu_seconds"]
+
+
+def average_of(path: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of a checkpoint."""
+    state = torch.load(path, weights_only=True)["average"]
+    return {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
 
 
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:

@@ -6,8 +6,8 @@
 NAME is the run's own; overrides are the laboratory's (model=, model.path=, sampler.steps=, ...). The pictures are a
 sweep's cell in assets/nano/v1/evaluation/NAME, so that a stopped run goes on and another judge scores what is there.
 Prints the share of pictures in which the judge gives what is asked more than one half, with Wilson's 95 % interval,
-by what is asked and by what of it was held out; the commonest misses; and writes sheets NAME_single.png, ... with
-every picture's worst score.
+by what is asked and by what of it was held out; the commonest misses; and writes sheets NAME_single.png, ...
+with a red frame where the judge says no.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import json
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import yaml
 from paths import V1
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy.stats import binomtest
+from sheets import labelled
 from write_prompts import held_out_prompt
 
 from llm_dit.compose import compose
@@ -30,7 +32,7 @@ from llm_dit.study.cell import run_cell
 from llm_dit.study.score import score_cell, scores_of
 from llm_dit.study.store import SweepFolder
 
-SIDE, COLUMNS = 128, 12
+COLUMNS = 12
 
 
 def write_set(entries: list[dict[str, Any]], every: int) -> str:
@@ -81,21 +83,12 @@ def misses(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
             print(f"{part}: " + ", ".join(f"{word} {count}" for word, count in failed.most_common(16)))
 
 
-def sheet(pictures: list[tuple[Image.Image, dict[str, Any], float]], path: str) -> None:
-    """Numbered pictures, what was asked printed below, framed in red where the judge says no."""
-    wide, high = SIDE + 6, SIDE + 30
-    rows = -(-len(pictures) // COLUMNS)
-    page = Image.new("RGB", (COLUMNS * wide, rows * high), "white")
-    pen = ImageDraw.Draw(page)
-    for number, (image, entry, score) in enumerate(pictures):
-        x, y = number % COLUMNS * wide, number // COLUMNS * high
-        if score <= 0.5:
-            pen.rectangle((x, y, x + SIDE + 3, y + SIDE + 3), fill=(220, 40, 40))
-        page.paste(image, (x + 2, y + 2))
-        more = entry.get("relation") or entry.get("count") or entry.get("size", "")
-        pen.text((x + 2, y + SIDE + 4), " + ".join(entry["subjects"])[:24], fill="black")
-        pen.text((x + 2, y + SIDE + 15), f"{more} {entry['style']} {entry['colour']}"[:24], fill="black")
-    page.save(path)
+def in_words(entry: dict[str, Any]) -> str:
+    """What a scene asks for: "fox left of key, ink on red"."""
+    what = f" {entry.get('relation')} ".join(entry["subjects"])
+    size = entry.get("size", "plain")
+    said = (str(entry["count"]) if "count" in entry else "", "" if size == "plain" else size, what)
+    return f"{' '.join(filter(None, said))}, {entry['style']} on {entry['colour']}"
 
 
 def main() -> None:
@@ -121,12 +114,14 @@ def main() -> None:
     table(rows)
     misses(rows)
     for kind in ("single", "pair", "count"):
-        shown = [
-            (Image.open(cell.path / record["path"]).convert("RGB"), entry, values["nano_judge"] or 0.0)
-            for record, (entry, values) in zip(records, rows, strict=True)
-            if entry["kind"] == kind
-        ]
-        sheet(shown[: 8 * COLUMNS], str(V1 / "evaluation" / f"{args.name}_{kind}.png"))
+        shown = [row for row in zip(records, rows, strict=True) if row[1][0]["kind"] == kind][: 8 * COLUMNS]
+        labelled(
+            [np.asarray(Image.open(cell.path / record["path"]).convert("RGB")) for record, _ in shown],
+            [in_words(entry) for _, (entry, _) in shown],
+            V1 / "evaluation" / f"{args.name}_{kind}.png",
+            COLUMNS,
+            [(values["nano_judge"] or 0.0) <= 0.5 for _, (_, values) in shown],
+        )
 
 
 if __name__ == "__main__":

@@ -20,24 +20,26 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from common import to_tensor
 from domain import COUNTS, STYLES, Scene
+from judge_bank import make_bank
+from judge_batches import batch
+from judge_icons import KEYS, load_icons
 from judge_nothing import nothing
-from judge_scenes import KEYS, batch, load_icons, make_bank
 from layouts import compose, load_sprites, picture, places, shade
 from paths import V1
 from train_vae import newest_vae
+from write_prompts import elements_of
 
 from llm_dit.metrics.nano_judge import KINDS, NanoJudge
+from llm_dit.metrics.nano_judge.net import marginals
 from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS, count_is, in_relation
 from llm_dit.metrics.nano_judge.words import Asked
 
 SEED = 83
 
 
-def asked_of(entry: dict) -> Asked:
+def asked_of(judge: NanoJudge, entry: dict) -> Asked:
     """What an entry of heldout.json asks for."""
-    asked = {key: entry[key] for key in ("style", "colour", "relation", "count") if key in entry}
-    size = entry.get("size", "plain")
-    return {"subject": tuple(entry["subjects"]), **asked, **({} if size == "plain" else {"size": size})}
+    return judge.vocabulary.asked("", [pair for element in elements_of(entry) for pair in element.items()])
 
 
 def scene_of(entry: dict) -> Scene:
@@ -49,7 +51,9 @@ def scene_of(entry: dict) -> Scene:
 
 def line(what: str, judge: NanoJudge, x: torch.Tensor, asked: list[dict]) -> None:
     """One row: mean score and share over one half (%), of all that is asked and of each part."""
-    rows = [judge.score_of(sight, asked_of(entry)).values for sight, entry in zip(judge.see(x), asked, strict=True)]
+    rows = [
+        judge.score_of(sight, asked_of(judge, entry)).values for sight, entry in zip(judge.see(x), asked, strict=True)
+    ]
     cells = []
     for column in rows[0]:
         values = np.array([row[column] for row in rows if row[column] is not None])
@@ -156,14 +160,16 @@ def calibration(judge: NanoJudge, batches: int = 30) -> None:
     seen: dict[str, list[np.ndarray]] = {"subject": [], "style": [], "colour": []}
     for i in range(batches):
         made = batch(np.random.default_rng((SEED, i)), icons, bank, 48)
-        _, _, subject, style, colour = judge.net(made.pictures)
-        at = made.cells.unbind(1)
-        for kind, logits, target, weight in (
-            ("subject", subject[at[0], :, at[1], at[2]], made.subject, made.subject_weight),
-            ("style", style, made.style, made.style_weight),
-            ("colour", colour, made.colour, made.colour_weight),
+        _, _, drawing, colour = judge.net(made.pictures)
+        at, heat = made.cells.unbind(1), judge.config["temperature"]
+        said = marginals((drawing[at[0], :, at[1], at[2]] / heat["drawing"]).softmax(1), len(KEYS[0]))
+        told = marginals(made.drawing, len(KEYS[0]))
+        for kind, p, target, weight in (
+            ("subject", said[0], told[0], made.drawing_weight),
+            ("style", said[1], told[1], made.drawing_weight),
+            ("colour", (colour / heat["colour"]).softmax(1), made.colour, made.colour_weight),
         ):
-            p = (logits.float() / judge.config["temperature"][kind]).softmax(1)[:, :-1]
+            p = p[:, :-1]
             best = p.argmax(1)
             share = target[torch.arange(len(best)), best]
             seen[kind].append(torch.stack([p.amax(1), share], 1)[weight == 1].numpy())

@@ -27,7 +27,8 @@ from domain import COUNTS, SIZES, STYLES, SUBJECTS
 from make_data import facts, heldout_scenes
 from paths import V1
 from phrasings import prompt
-from PIL import Image, ImageDraw
+from PIL import Image
+from sheets import labelled
 from vocabulary import COLOURS
 from write_prompts import elements_of
 
@@ -109,16 +110,12 @@ def asked_in_words(entry: dict[str, Any]) -> list[str]:
 
 def draw_sheets(entries: list[dict[str, Any]], images: list[Image.Image], folder: Path) -> None:
     """sheet_N.png in the folder: the pictures numbered, what is asked of them below."""
-    wide, high = SIDE + 8, SIDE + 34
-    for start in range(0, len(entries), COLUMNS * ROWS):
-        sheet = Image.new("RGB", (COLUMNS * wide, ROWS * high), "white")
-        pen = ImageDraw.Draw(sheet)
-        for i, entry in enumerate(entries[start : start + COLUMNS * ROWS]):
-            x, y = i % COLUMNS * wide, i // COLUMNS * high
-            sheet.paste(images[start + i].resize((SIDE, SIDE), Image.Resampling.BICUBIC), (x, y))
-            for row, text in enumerate(asked_in_words(entry)):
-                pen.text((x + 2, y + SIDE + 3 + 14 * row), text if row else f"{start + i}: {text}", fill="black")
-        sheet.save(folder / f"sheet_{start // (COLUMNS * ROWS)}.png")
+    large = [np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for image in images]
+    texts = [f"{number}: {', '.join(asked_in_words(entry))}" for number, entry in enumerate(entries)]
+    many = COLUMNS * ROWS
+    for start in range(0, len(entries), many):
+        page = slice(start, start + many)
+        labelled(large[page], texts[page], folder / f"sheet_{start // many}.png", COLUMNS)
 
 
 def write_template(entries: list[dict[str, Any]], path: Path) -> None:

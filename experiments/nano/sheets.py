@@ -10,8 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 
-def labelled(pictures: Sequence[np.ndarray], texts: Sequence[str], path: Path, columns: int = 8) -> None:
-    """uint8 pictures [h, w, 3] in rows, each with up to three lines of its text."""
+def labelled(
+    pictures: Sequence[np.ndarray], texts: Sequence[str], path: Path, columns: int = 8, marked: Sequence[bool] = ()
+) -> None:
+    """uint8 pictures [h, w, 3] in rows, each with up to three lines of its text; marked ones are framed in red."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (width + 6), rows * (height + 40)), "white")
@@ -19,5 +21,7 @@ def labelled(pictures: Sequence[np.ndarray], texts: Sequence[str], path: Path, c
     for i, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
         x, y = i % columns * (width + 6), i // columns * (height + 40)
         sheet.paste(Image.fromarray(picture), (x, y))
+        if i < len(marked) and marked[i]:
+            pen.rectangle((x, y, x + width - 1, y + height - 1), outline=(220, 40, 40), width=3)
         pen.multiline_text((x + 1, y + height + 1), "\n".join(textwrap.wrap(text, width // 6)[:3]), "black", spacing=0)
     sheet.save(path)

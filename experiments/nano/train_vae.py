@@ -20,7 +20,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from common import make_optimizers, save_grid, to_tensor
+from common import average_of, keep, make_optimizers, resume, save_grid, to_tensor
 from diffusers import AutoencoderKL
 from domain import STYLES
 from layouts import Place, compose, load_sprites, picture
@@ -102,19 +102,23 @@ def newest_vae(**factors: float) -> AutoencoderKL:
     for name in ("vae_decoder.pt", "vae.pt"):
         if (V1 / name).exists():
             vae = AutoencoderKL(**CONFIG, **factors)
-            vae.load_state_dict(averaged(torch.load(V1 / name, weights_only=True)))
+            vae.load_state_dict(average_of(V1 / name))
             return vae.eval().requires_grad_(False)
     return AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
 
 
-def averaged(state: dict) -> dict[str, torch.Tensor]:
-    """The averaged weights of a checkpoint."""
-    return {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
-
-
 @torch.no_grad()
 def export(pictures: int = 400) -> None:
-    """Write the newest VAE as float16 to assets/nano/v1/vae, with mean and spread of the training's latents."""
+    """Write the newest VAE as float16 to assets/nano/v1/vae, with mean and spread of the training's latents.
+
+    With a decoder trained alone these stay as they ship: the latents are what they were.
+    """
+    if (V1 / "vae_decoder.pt").exists():
+        shipped = AutoencoderKL.load_config(SHIPPED, subfolder="vae")
+        factors = {key: shipped[key] for key in ("scaling_factor", "shift_factor")}
+        newest_vae(**factors, force_upcast=False).half().save_pretrained(V1 / "vae")
+        print(f"{V1 / 'vae'}: {factors}, as shipped")
+        return
     sprites, scenes = load_sprites(), [scene for scene, _, _ in training_entries()[:pictures]]
     x = to_tensor(np.stack([picture(sprites, s, np.random.default_rng((SEED, i))) for i, s in enumerate(scenes)]))
     vae = newest_vae()
@@ -156,18 +160,11 @@ def main() -> None:
     trained = vae.decoder if args.decoder else vae
     vae.encoder.requires_grad_(not args.decoder)
     optimizers = make_optimizers(trained, RATE)
-    path, first, spent = V1 / ("vae_decoder.pt" if args.decoder else "vae.pt"), 0, 0.0
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        vae.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        for name, optimizer in optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        first, spent = state["step"], state["cpu_seconds"]
-    elif args.decoder:
-        whole = averaged(torch.load(V1 / "vae.pt", weights_only=True))
-        vae.load_state_dict(whole)
-        average.module.load_state_dict(whole)
+    path = V1 / ("vae_decoder.pt" if args.decoder else "vae.pt")
+    if args.decoder and not path.exists():
+        for net in (vae, average.module):
+            net.load_state_dict(average_of(V1 / "vae.pt"))
+    first, spent = resume(path, vae, average, optimizers)
 
     def pictures(rng: np.random.Generator, n: int) -> torch.Tensor:
         made = []
@@ -205,10 +202,7 @@ def main() -> None:
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
             total = spent + time.process_time() - cpu
             report(average.module, validation, total)
-            kept = {"model": vae.state_dict(), "average": average.state_dict()}
-            kept["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
-            torch.save({**kept, "step": step + 1, "cpu_seconds": float(total)}, path.with_suffix(".new"))
-            path.with_suffix(".new").replace(path)
+            keep(path, vae, average, optimizers, step + 1, float(total))
 
 
 if __name__ == "__main__":

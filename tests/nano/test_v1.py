@@ -195,30 +195,55 @@ def test_shards_are_read_as_pictures_with_prompts(recipe, tmp_path, monkeypatch)
         assert np.asarray(Image.open(io.BytesIO(tar.extractfile("000002.png").read())))[0, 0, 0] == 2
 
 
+def test_a_mix_shows_some_kinds_oftener_and_copies_every_byte(recipe, tmp_path, monkeypatch):
+    make, mixing = recipe("make_data"), recipe("mix_data")
+    monkeypatch.setattr(make, "V1", tmp_path)
+    shards = make.Shards("train")
+    kinds = [("single", "fox", "flat"), ("single", "fox", "ink"), ("count", "anchor", "3d"), ("pair", "owl", "3d")]
+    for i in range(40):
+        kind, subject, style = kinds[i % 4]
+        facts = {"prompts": [f"number {i}"], "kind": kind, "subjects": [subject], "style": style}
+        shards.add(np.full((8, 8, 3), i, np.uint8), facts)
+    shards.close()
+    counts = mixing.mix([tmp_path / "train-000.tar"], tmp_path / "mix.tar", (2, 0), (0.5, 1))
+    assert counts["new single"] == 20
+    assert counts["known single"] == 0
+    assert counts["known pair or count"] == 10
+    assert 0 < counts["new pair or count"] < 10
+    with tarfile.open(tmp_path / "train-000.tar") as old, tarfile.open(tmp_path / "mix.tar") as new:
+        assert len(new.getnames()) == len(set(new.getnames())) == 2 * counts.total()
+        for i in range(counts.total()):
+            number = int(json.loads(new.extractfile(f"{i:06d}.json").read())["prompts"][0].split()[1])
+            for ending in ("png", "json"):
+                same = old.extractfile(f"{number:06d}.{ending}").read()
+                assert new.extractfile(f"{i:06d}.{ending}").read() == same
+
+
 def test_the_judge_s_scenes_are_a_function_of_the_seed(recipe, sprites):
-    s, d = recipe("judge_scenes"), recipe("domain")
+    icons_of, scenes, batches, d = (recipe(m) for m in ("judge_icons", "judge_scenes", "judge_batches", "domain"))
+    keys = icons_of.KEYS
     more = [{i: sprites[i, 0] for i in (3, 5, 8)}, {i: sprites[i, 1] for i in (2, 7)}]
-    icons = s.Icons(sprites, more, list(range(len(d.SUBJECTS), len(sprites))), [], set())
-    bank = np.zeros((4, 128, 128, 3), np.uint8), [s.Told() for _ in range(4)]
-    a, b = (s.batch(np.random.default_rng(3), icons, bank, 32) for _ in range(2))
+    icons = icons_of.Icons(sprites, more, list(range(len(d.SUBJECTS), len(sprites))), [], set())
+    bank = np.zeros((4, 128, 128, 3), np.uint8), [scenes.Told() for _ in range(4)]
+    a, b = (batches.batch(np.random.default_rng(3), icons, bank, 32) for _ in range(2))
     assert torch.equal(a.pictures, b.pictures)
     assert a.pictures.shape == (32, 3, 128, 128)
-    for target in (a.subject, a.style, a.colour):
+    for target in (a.drawing, a.colour):
         assert (target >= -1e-6).all()
         torch.testing.assert_close(target.sum(1), torch.ones(len(target)))
     assert ((a.centre >= 0) & (a.centre <= 1)).all()
     at = a.cells.unbind(1)
     assert (a.centre[at] > 0.3).all()
     looks = [
-        (s.KEYS[0][one.subject], s.KEYS[1][told.style], s.KEYS[2][told.colours.argmax()])
+        (keys[0][one.subject], keys[1][one.style], keys[2][told.colours.argmax()])
         for told in a.told
         for one in told.seen
-        if one.subject >= 0 and told.style >= 0 and told.colours[:-1].max() == 1
+        if one.subject >= 0 and told.colours[:-1].max() == 1
     ]
     assert looks
     unseen = {style: {a for a, b, _ in looks if b == style} for style in d.UNSEEN_STYLES}
     assert set().union(*unseen.values())
-    assert all(names <= {s.KEYS[0][i] for i in has} for names, has in zip(unseen.values(), more, strict=True))
+    assert all(names <= {keys[0][i] for i in has} for names, has in zip(unseen.values(), more, strict=True))
     assert not [look for look in looks if d.held_out_look(*look)]
 
 
@@ -231,7 +256,7 @@ def wanted(facts):
 @pytest.fixture
 def words(recipe):
     """The judge's vocabulary, as its training writes it."""
-    return Vocabulary(dict(zip(LABELLED, recipe("judge_scenes").KEYS, strict=True)), recipe("domain").plurals())
+    return Vocabulary(dict(zip(LABELLED, recipe("judge_icons").KEYS, strict=True)), recipe("domain").plurals())
 
 
 def test_the_judge_knows_the_recipe_s_words(words):

@@ -1,6 +1,7 @@
 """Several processes train one model: two on this CPU, each with its own pictures."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,12 +29,13 @@ def pictures(tmp_path):
 
 
 def launch(tmp_path, data, *overrides):
-    """Two processes on the CPU, by torchrun: accelerate's own launcher starts one alone there."""
+    """Two processes on a machine without a GPU, by torchrun: accelerate's own launcher starts one alone there."""
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-           "experiments/run.py", "task=train", "model=tiny", "hardware=cpu", "hardware.threads=1", "tracker=none",
+           "experiments/run.py", "task=train", "model=tiny", "hardware=auto", "hardware.threads=1", "tracker=none",
            f"data={data}", f"data.cache={tmp_path / 'cache'}", f"train.dir={tmp_path}", "train.name=t",
            "train.batch_size=2", "train.log_every=1", "train.ema_decay=0.5", *overrides]  # fmt: skip
-    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    blind = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(run, cwd=ROOT, env=blind, capture_output=True, text=True, timeout=400)
 
 
 def test_two_processes_make_one_model_and_go_on_where_they_stopped(tmp_path, pictures):

@@ -15,6 +15,7 @@ from llm_dit.config import Config, get, parameters, to_dict
 from llm_dit.errors import ConfigError, OutputError
 from llm_dit.lock import locked
 from llm_dit.models.cache import PARTS, PartCache
+from llm_dit.models.place import choose_placement
 from llm_dit.paths import user_path
 from llm_dit.picture import write_whole
 from llm_dit.versions import versions
@@ -51,7 +52,9 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     refuse_drawing_settings(config)
     set_threads(config.hardware.threads)
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=config.hardware.device == "cpu", kwargs_handlers=[unused])
+    # Left to itself accelerate takes processes on a machine without a GPU for trainings of their own.
+    on_cpu = choose_placement(config.hardware.device).device == "cpu"
+    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[unused])
     device = accelerator.device
     main = accelerator.is_main_process
     autocast = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")

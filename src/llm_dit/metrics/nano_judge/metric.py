@@ -21,8 +21,8 @@ from PIL import Image
 
 from llm_dit.errors import ModelError
 from llm_dit.metrics.base import Metric, Sample, Score
-from llm_dit.metrics.nano_judge.net import SIZE, SceneNet
-from llm_dit.metrics.nano_judge.scene import Sight, find_drawings, scores
+from llm_dit.metrics.nano_judge.net import SIZE, SceneNet, marginals, trusting
+from llm_dit.metrics.nano_judge.scene import Sight, find_drawings, scores, style_of
 from llm_dit.metrics.nano_judge.words import KINDS, LABELLED, Vocabulary
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -37,7 +37,7 @@ class NanoJudge(Metric):
     """
 
     name = "nano_judge"
-    version = 2
+    version = 3
     weights: Path = WEIGHTS  # the folder that is read
 
     @cached_property
@@ -51,7 +51,7 @@ class NanoJudge(Metric):
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """labels and plurals of the vocabulary, and the temperature that calibrates each of the network's answers."""
+        """labels and plurals of the vocabulary; temperatures and bonus (net.trusting) of the answers."""
         assert self.identity  # its error is the better one
         return json.loads((self.weights / "config.json").read_text())
 
@@ -90,18 +90,17 @@ class NanoJudge(Metric):
     @torch.no_grad()
     def see(self, x: torch.Tensor) -> list[Sight]:
         """What is in each of the pictures [n, 3, h, w] in -1..1, with calibrated probabilities."""
-        result = []
+        result, temperature = [], self.config["temperature"]
+        subjects, styles = (len(self.config["labels"][kind]) for kind in ("subject", "style"))
         for part in self._batches(x):
-            centre, side, *labelled = self.net(part.to(self.device))
-            answers = [
-                (logits.float() / self.config["temperature"][kind]).softmax(1).cpu().numpy()
-                for kind, logits in zip(LABELLED, labelled, strict=True)
-            ]
-            there, side = centre.float().sigmoid().cpu().numpy(), side.float().cpu().numpy()
-            result += [
-                Sight(find_drawings(there[i], side[i], subject), style, colour)
-                for i, (subject, style, colour) in enumerate(zip(*answers, strict=True))
-            ]
+            centre, side, drawing, colour = self.net(part.to(self.device))
+            logits = trusting(drawing / temperature["drawing"], subjects, self.config["bonus"])
+            of_cells = marginals(logits.softmax(1), subjects)
+            seen = [a.cpu().numpy() for a in (centre.sigmoid(), side, *of_cells)]
+            colours = (colour / temperature["colour"]).softmax(1).cpu().numpy()
+            for i, of_ground in enumerate(colours):
+                found = find_drawings(*(a[i] for a in seen))
+                result.append(Sight(found, style_of(found, styles), of_ground))
         return result
 
     @torch.no_grad()

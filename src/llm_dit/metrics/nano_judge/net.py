@@ -1,8 +1,8 @@
 """The judge's network: for each cell of a picture whether a drawing is there, how large it is, and what it shows.
 
 One convolutional network gives for each cell of a 16 x 16 grid whether a drawing has its centre there, how large it is,
-and which subject it shows; and for the whole picture style and background colour. Each last choice is "none of these".
-scene.py makes drawings of the cells. Knows no prompts.
+and which subject it shows in which style, as one choice, because each pair of them is one thing to be recognised; and
+for the whole picture the background's colour. scene.py makes drawings of the cells. Knows no prompts.
 """
 
 from __future__ import annotations
@@ -20,9 +20,37 @@ def block(a: int, b: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
 
 
+def drawing_answers(subjects: int, styles: int) -> int:
+    """How many answers there are to what a drawing shows: each subject in each style, any other thing in each style,
+    and none of these."""
+    return styles * (subjects + 1) + 1
+
+
+def drawing_number(subject: int, style: int, subjects: int) -> int:
+    """The number of an answer. subject = subjects: any other thing."""
+    return style * (subjects + 1) + subject
+
+
+def trusting(logits: torch.Tensor, subjects: int, bonus: float) -> torch.Tensor:
+    """Drawing logits [n, answers, ...] with the known subjects' raised by `bonus` against all other answers.
+
+    Training shows far more damaged and foreign things than there are among a model's pictures: a logarithm of odds.
+    """
+    less = torch.zeros_like(logits)
+    less[:, subjects :: subjects + 1] = less[:, -1] = bonus
+    return logits - less
+
+
+def marginals(p: torch.Tensor, subjects: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities [n, answers, ...] -> subjects [n, subjects + 1, ...], styles [n, styles + 1, ...], "none" last."""
+    joint, none = p[:, :-1].unflatten(1, (-1, subjects + 1)), p[:, -1:]
+    subject, style = joint.sum(1), joint.sum(2)
+    return torch.cat([subject[:, :-1], subject[:, -1:] + none], 1), torch.cat([style, none], 1)
+
+
 class SceneNet(nn.Module):
     """Pictures [n, 3, h, w] in -1..1 -> (centre logits [n, 16, 16], log2 side [n, 16, 16],
-    subject logits [n, subjects + 1, 16, 16], style logits [n, styles + 1], colour logits [n, colours + 1])."""
+    drawing logits [n, drawing_answers, 16, 16], colour logits [n, colours + 1])."""
 
     def __init__(self, choices: tuple[int, int, int]):
         """choices: how many subjects, styles and colours."""
@@ -34,11 +62,10 @@ class SceneNet(nn.Module):
         self.to_4 = nn.Sequential(block(160, 128, 2), block(128, 128))
         self.from_4, self.at_8 = nn.Conv2d(128, 160, 1), block(160, 128)
         self.from_8, self.at_16 = nn.Conv2d(128, 96, 1), block(96, 128)
-        self.cells = nn.Conv2d(128, 2 + subjects + 1, 1)
-        self.whole = nn.Linear(2 * 128 + 2 * 128, styles + 1 + colours + 1)
-        self.style = nn.Linear(128, styles + 1)
-        self.choices = choices
-        nn.init.constant_(self.cells.bias[:1], -3.0)  # most cells are no centre
+        self.place = nn.Conv2d(128, 2, 1)
+        self.drawing = nn.Conv2d(128, drawing_answers(subjects, styles), 1)
+        self.colour = nn.Linear(2 * 128 + 2 * 128, colours + 1)
+        nn.init.constant_(self.place.bias[:1], -3.0)  # most cells are no centre
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(fine features [n, 128, 16, 16], mean and maximum of coarse and fine ones [n, 512])."""
@@ -53,9 +80,5 @@ class SceneNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         fine, pooled = self.features(x)
-        cells, whole = self.cells(fine), self.whole(pooled)
-        split = self.choices[1] + 1
-        # A style is in the drawings: what is seen where they are, beside what is seen of the whole.
-        there = torch.sigmoid(cells[:, :1]).detach()
-        drawings = (fine * there).sum((2, 3)) / there.sum((2, 3)).clamp_min(0.5)
-        return cells[:, 0], cells[:, 1], cells[:, 2:], whole[:, :split] + self.style(drawings), whole[:, split:]
+        centre, side = self.place(fine).unbind(1)
+        return centre, side, self.drawing(fine), self.colour(pooled)

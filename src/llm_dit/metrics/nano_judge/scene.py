@@ -1,8 +1,8 @@
 """What is to be seen in a picture, and how surely it is what was asked: arithmetic on the network's probabilities.
 
-Drawings are the peaks of the network's centres. Subject, relation, count and size follow from the drawings' places,
-sides and probabilities alone, so they need no examples of their own. Knows no words: subjects, styles and colours are
-numbers here.
+Drawings are the peaks of the network's centres. Subject, style, relation, count and size follow from the drawings'
+places, sides and probabilities alone, so they need no examples of their own. Knows no words: subjects, styles and
+colours are numbers here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ SMALL_BELOW, LARGE_ABOVE = 0.55, 0.87  # side of a drawing, as a share of the pi
 class Drawing:
     """One drawing that was found. x, y, side in shares of the picture.
 
-    there: probability that something is drawn there; subjects [subjects + 1]: of what it is, if it is there.
+    there: probability that something is drawn there; subjects [subjects + 1], styles [styles + 1]: of what it is and
+    how it is drawn, if it is there.
     """
 
     x: float
@@ -35,6 +36,7 @@ class Drawing:
     side: float
     there: float
     subjects: np.ndarray
+    styles: np.ndarray
 
     def shows(self, subject: int) -> float:
         """Probability that it is there and shows this subject."""
@@ -50,11 +52,11 @@ class Sight:
     colour: np.ndarray
 
 
-def find_drawings(there: np.ndarray, side: np.ndarray, subjects: np.ndarray) -> list[Drawing]:
+def find_drawings(there: np.ndarray, side: np.ndarray, subjects: np.ndarray, styles: np.ndarray) -> list[Drawing]:
     """The peaks of one picture's cells, the surest first.
 
     there [rows, columns]: probability of a centre. side, the same shape: log2 of the side. subjects
-    [subjects + 1, rows, columns]: probabilities of what is drawn.
+    [subjects + 1, rows, columns], styles [styles + 1, rows, columns]: probabilities of what is drawn, and how.
     """
     grid, found = len(there), []
     for cell in np.argsort(-there, axis=None, kind="stable"):
@@ -63,8 +65,19 @@ def find_drawings(there: np.ndarray, side: np.ndarray, subjects: np.ndarray) -> 
             break
         x, y, size = (column + 0.5) / grid, (row + 0.5) / grid, float(2 ** np.clip(side[row, column], -3, 0.3))
         if all(np.hypot(x - o.x, y - o.y) > max(NEAREST / grid, CORE * max(size, o.side)) for o in found):
-            found.append(Drawing(x, y, size, float(there[row, column]), subjects[:, row, column]))
+            at = (slice(None), row, column)
+            found.append(Drawing(x, y, size, float(there[row, column]), subjects[at], styles[at]))
     return found
+
+
+def style_of(found: Sequence[Drawing], styles: int) -> np.ndarray:
+    """Probabilities [styles + 1] of a picture's style, "none" last: its drawings' mean, if there is one at all."""
+    none = np.eye(styles + 1)[-1]
+    if not found:
+        return none
+    there = np.array([d.there for d in found])
+    any_there = 1 - float(np.prod(1 - there))
+    return any_there * np.average([d.styles for d in found], axis=0, weights=there) + (1 - any_there) * none
 
 
 def subject_there(found: Sequence[Drawing], subject: int) -> float:
