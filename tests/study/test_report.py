@@ -1,4 +1,4 @@
-"""task=report and its settings, on real sweeps of the tiny model. What the page shows is tested in test_report_page."""
+"""task=report and its settings, on real sweeps of the tiny model. What the page shows is tested in report_page."""
 
 from __future__ import annotations
 
