@@ -8,6 +8,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ FREE = {
     )
 }  # fmt: skip
 SHARED_GROUPS = ("train.", "model.", "encoder_layer.")
+# While one process encodes the data or validates, the others wait; the usual ten minutes would end the training.
+LONGEST_WAIT = timedelta(days=1)
 
 
 def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> Path:
@@ -37,7 +40,7 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     dataset: in place of the one that config.data names. Raises LabError, KeyboardInterrupt after an orderly stop.
     """
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     from llm_dit.render import set_threads, translated_memory_errors
     from llm_dit.train.jobs import Where, make_job
@@ -51,16 +54,20 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     check_validation(config)
     refuse_drawing_settings(config)
     set_threads(config.hardware.threads)
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    together = [
+        DistributedDataParallelKwargs(find_unused_parameters=True),
+        InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+    ]
     # Left to itself accelerate takes processes on a machine without a GPU for trainings of their own.
     on_cpu = choose_placement(config.hardware.device).device == "cpu"
-    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[unused])
+    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=together)
     device = accelerator.device
     main = accelerator.is_main_process
     autocast = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
     for line in warnings if main else []:
         print(f"warning: {line}", file=sys.stderr)
-    dataset = open_data(config, parts) if dataset is None else dataset
+    with accelerator.main_process_first():  # what it encodes is then in the cache for the others
+        dataset = open_data(config, parts) if dataset is None else dataset
     refuse_small(dataset, config)
     folder = training_folder(config)
     accelerator.wait_for_everyone()  # with resume=false, before any process makes the folder that is free
