@@ -29,7 +29,7 @@ from paths import V1
 from train_vae import newest_vae
 from write_prompts import elements_of
 
-from llm_dit.metrics.nano_judge import KINDS, NanoJudge
+from llm_dit.metrics.nano_judge import KINDS, NanoJudge, Vocabulary
 from llm_dit.metrics.nano_judge.net import marginals
 from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS, count_is, in_relation
 from llm_dit.metrics.nano_judge.words import Asked
@@ -37,9 +37,9 @@ from llm_dit.metrics.nano_judge.words import Asked
 SEED = 83
 
 
-def asked_of(judge: NanoJudge, entry: dict) -> Asked:
+def asked_of(words: Vocabulary, entry: dict) -> Asked:
     """What an entry of heldout.json asks for."""
-    return judge.vocabulary.asked("", [pair for element in elements_of(entry) for pair in element.items()])
+    return words.asked("", [pair for element in elements_of(entry) for pair in element.items()])
 
 
 def scene_of(entry: dict) -> Scene:
@@ -52,7 +52,8 @@ def scene_of(entry: dict) -> Scene:
 def line(what: str, judge: NanoJudge, x: torch.Tensor, asked: list[dict]) -> None:
     """One row: mean score and share over one half (%), of all that is asked and of each part."""
     rows = [
-        judge.score_of(sight, asked_of(judge, entry)).values for sight, entry in zip(judge.see(x), asked, strict=True)
+        judge.score_of(sight, asked_of(judge.vocabulary, entry)).values
+        for sight, entry in zip(judge.see(x), asked, strict=True)
     ]
     cells = []
     for column in rows[0]:

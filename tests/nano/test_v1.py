@@ -279,7 +279,7 @@ def test_held_out_prompts_are_understood(recipe, words):
     for entry in recipe("make_data").heldout_entries(6, 24, 12, 32, 20):
         look = {key: entry[key] for key in ("style", "colour")}
         assert words.asked(entry["prompt"]) == wanted(entry) | look, entry["prompt"]
-    assert recipe("judge_eval").asked_of(entry) == wanted(entry) | look
+        assert recipe("judge_eval").asked_of(words, entry) == wanted(entry) | look, entry
     assert Counter(p.category for p in load_prompts("nano_v1_heldout")) == {"single": 18, "pair": 16, "count": 14}
 
 
