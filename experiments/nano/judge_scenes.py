@@ -1,12 +1,11 @@
-"""What the judge learns from: scenes of one to four drawings, damaged from hardly to beyond recognition, and nothing.
+"""What the judge learns from: scenes of one to four drawings, damaged from hardly to beyond recognition.
 
 Every picture is a function of the sprites, the VAE and a numpy Generator; nothing here was drawn by nano's
 transformer, but the VAE is used, because what nano draws carries its texture. Looks that nano is never shown are left
 out. The styles that nano itself never sees are here too, so that adapters that teach them can be judged.
 
-A target is a distribution over the words and "none of these". Damage moves it from the word to none little by little:
-the thresholds are where a person stops recognising the drawing, set by looking at sheets of them. Where a drawing is
-damaged beyond recognition its centre is left open.
+How much of a drawing's subject and style is left to be recognised is told with it. Damage lowers that little by little:
+the thresholds are where a person stops recognising the drawing, set by looking at sheets of them.
 """
 
 from __future__ import annotations

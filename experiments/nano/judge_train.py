@@ -1,4 +1,4 @@
-"""Train nano's judge, the metric nano_judge (src/llm_dit/metrics/nano_judge), on judge_scenes.py.
+"""Train nano's judge, the metric nano_judge (src/llm_dit/metrics/nano_judge), on the pictures of judge_batches.py.
 
     uv run python experiments/nano/judge_train.py [--steps N]     # log: to stdout
     uv run python experiments/nano/judge_train.py --export        # weights beside the data: assets/nano/v1/judge/
@@ -6,10 +6,10 @@
 
 Checkpoints to assets/nano/v1/judge.pt every 100 steps and goes on from there when started again. The pictures through
 the VAE are made once, with v1/vae_decoder.pt, v1/vae.pt or the shipped VAE, the first that is there (judge_bank.npz and
-.json; delete them to make them anew). At the end, and with --export, one temperature for each of subject, style and
-colour is fitted on damaged pictures never seen, and the averaged weights are written in float16, with mean and spread
-of the pooled features over these pictures, and the vocabulary. Only --ship touches the metric: judge_eval.py --folder
-has to prove the weights first.
+.json; delete them to make them anew). At the end, and with --export, one temperature each for drawings and grounds is
+fitted on damaged pictures never seen, and the averaged weights are written in float16, with mean and spread of the
+pooled features over these pictures, and the vocabulary. Only --ship touches the metric: judge_eval.py --folder has to
+prove the weights first.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from llm_dit.metrics.nano_judge.words import LABELLED
 from llm_dit.train.optimizers import set_rates
 
 UNSEEN_SEED, BATCH, RATE = 59, 48, 3e-3
-BONUS = 3.0  # for known subjects (net.trusting): of 0 to 4 the best agreement with 100 labelled pictures of version 0
+BONUS = 3.0  # for known subjects (net.trusting), by 100 labelled pictures of version 0: docs/nano.md
 SHARES = {"centre": 0.6, "drawing": 1.5, "side": 0.5, "colour": 0.4}
 CHECKPOINT, OUT = V1 / "judge.pt", V1 / "judge"
 
