@@ -22,8 +22,8 @@ import yaml
 from paths import V1
 from PIL import Image
 from scipy.stats import binomtest
-from sheets import labelled
-from write_prompts import held_out_prompt
+from sheets import in_words, labelled
+from write_prompts import asked_pairs, held_out_prompt
 
 from llm_dit.compose import compose
 from llm_dit.metrics.nano_judge import KINDS
@@ -83,14 +83,6 @@ def misses(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
             print(f"{part}: " + ", ".join(f"{word} {count}" for word, count in failed.most_common(16)))
 
 
-def in_words(entry: dict[str, Any]) -> str:
-    """What a scene asks for: "fox left of key, ink on red"."""
-    what = f" {entry.get('relation')} ".join(entry["subjects"])
-    size = entry.get("size", "plain")
-    said = (str(entry["count"]) if "count" in entry else "", "" if size == "plain" else size, what)
-    return f"{' '.join(filter(None, said))}, {entry['style']} on {entry['colour']}"
-
-
 def main() -> None:
     """Draw, judge, print."""
     parser = argparse.ArgumentParser()
@@ -114,13 +106,13 @@ def main() -> None:
     table(rows)
     misses(rows)
     for kind in ("single", "pair", "count"):
-        shown = [row for row in zip(records, rows, strict=True) if row[1][0]["kind"] == kind][: 8 * COLUMNS]
+        shown = [(r, *row) for r, row in zip(records, rows, strict=True) if row[0]["kind"] == kind][: 8 * COLUMNS]
         labelled(
-            [np.asarray(Image.open(cell.path / record["path"]).convert("RGB")) for record, _ in shown],
-            [in_words(entry) for _, (entry, _) in shown],
+            [np.asarray(Image.open(cell.path / record["path"]).convert("RGB")) for record, _, _ in shown],
+            [in_words(asked_pairs(entry)) for _, entry, _ in shown],
             V1 / "evaluation" / f"{args.name}_{kind}.png",
             COLUMNS,
-            [(values["nano_judge"] or 0.0) <= 0.5 for _, (_, values) in shown],
+            [(values["nano_judge"] or 0.0) <= 0.5 for _, _, values in shown],
         )
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from common import to_pictures, to_tensor
 from diffusers import AutoencoderKL
+from judge_damage import displaced
 from judge_icons import Icons
 from judge_nothing import ramp
 from judge_scenes import Seen, Told, fade, scene
@@ -47,19 +48,15 @@ def make_bank(vae: AutoencoderKL, icons: Icons, n: int, seed: int) -> tuple[np.n
             z = vae.encode(to_tensor(np.stack([m[0] for m in made]))).latent_dist.mean.float()
         spread = z.std()
         for i, (_, about) in enumerate(made):
-            kind, other, left, ground = (
-                rng.choice(5, p=[0.2, 0.35, 0.12, 0.08, 0.25]),
-                int(rng.integers(len(made))),
-                1.0,
-                1.0,
-            )
+            kind, other = rng.choice(5, p=[0.2, 0.35, 0.12, 0.08, 0.25]), int(rng.integers(len(made)))
+            left = ground = 1.0
             if kind == 1:  # noise in the latent, fine or smooth
                 strength = 1.6 * rng.random() ** 1.7  # mostly mild, as nano's own errors are
                 noise = torch.from_numpy(rng.standard_normal((1, 16, 16, 16))).float()
                 if rng.random() < 0.5:
                     noise = 1.5 * F.interpolate(noise[..., ::4, ::4], size=16, mode="bicubic", align_corners=True)
                 z[i] += strength * spread * noise[0]
-                left, ground = float(ramp(strength, 0.6, 1.2)), float(ramp(strength, 0.6, 1.2))
+                left = ground = float(ramp(strength, 0.6, 1.2))
             elif kind == 2:  # on the way to another picture
                 share = rng.uniform(0, 0.5)
                 z[i] = z[i] * (1 - share) + z[other] * share
@@ -83,10 +80,6 @@ def make_bank(vae: AutoencoderKL, icons: Icons, n: int, seed: int) -> tuple[np.n
 
 def smeared(z: torch.Tensor, rng: np.random.Generator, spread: float) -> torch.Tensor:
     """Latents [c, h, w] displaced smoothly (spread in shares of the side), part of their fine detail taken away."""
-    knots = int(rng.choice([3, 4, 6, 8]))
-    field = torch.from_numpy(rng.standard_normal((1, 2, knots, knots))).float() * 2 * spread
-    field = F.interpolate(field, size=z.shape[-2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-    grid = F.affine_grid(torch.eye(2, 3)[None], (1, *z.shape), align_corners=False)
-    moved = F.grid_sample(z[None], grid + field, padding_mode="border", align_corners=False)
+    moved = displaced(z, rng, spread, (3, 4, 6, 8), "border")[None]
     coarse = F.interpolate(F.interpolate(moved, scale_factor=0.5, mode="area"), size=z.shape[-2:], mode="bilinear")
     return torch.lerp(moved, coarse, float(rng.uniform(0, 0.7)))[0]

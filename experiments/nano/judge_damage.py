@@ -11,13 +11,23 @@ from paths import SIZE
 
 
 def warped(x: np.ndarray, rng: np.random.Generator, spread: float) -> np.ndarray:
-    """A smooth random displacement, its spread in shares of the side."""
-    knots = int(rng.choice([4, 6, 9]))
-    field = torch.from_numpy(rng.standard_normal((1, 2, knots, knots))).float() * 2 * spread
-    field = F.interpolate(field, size=SPRITE, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-    grid = F.affine_grid(torch.eye(2, 3)[None], (1, 4, SPRITE, SPRITE), align_corners=False)
-    moved = F.grid_sample(torch.from_numpy(x).permute(2, 0, 1)[None], grid + field, align_corners=False)
-    return moved[0].permute(1, 2, 0).numpy()
+    """A drawing [160, 160, 4] pushed about; what comes in from outside is empty."""
+    moved = displaced(torch.from_numpy(x).permute(2, 0, 1), rng, spread, (4, 6, 9), "zeros")
+    return moved.permute(1, 2, 0).numpy()
+
+
+def displaced(
+    x: torch.Tensor, rng: np.random.Generator, spread: float, knots: tuple[int, ...], outside: str
+) -> torch.Tensor:
+    """A smooth random displacement of [c, h, w], its spread in shares of the side.
+
+    knots: how many a side the field may have. outside: grid_sample's padding_mode.
+    """
+    side = int(rng.choice(knots))
+    field = torch.from_numpy(rng.standard_normal((1, 2, side, side))).float() * 2 * spread
+    field = F.interpolate(field, size=x.shape[-2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    grid = F.affine_grid(torch.eye(2, 3)[None], (1, *x.shape), align_corners=False)
+    return F.grid_sample(x[None], grid + field, padding_mode=outside, align_corners=False)[0]
 
 
 def mask_of(rng: np.random.Generator, share: float) -> np.ndarray:

@@ -27,7 +27,7 @@ from judge_nothing import nothing
 from layouts import compose, load_sprites, picture, places, shade
 from paths import V1
 from train_vae import newest_vae
-from write_prompts import elements_of
+from write_prompts import asked_pairs
 
 from llm_dit.metrics.nano_judge import KINDS, NanoJudge, Vocabulary
 from llm_dit.metrics.nano_judge.net import marginals
@@ -39,7 +39,7 @@ SEED = 83
 
 def asked_of(words: Vocabulary, entry: dict) -> Asked:
     """What an entry of heldout.json asks for."""
-    return words.asked("", [pair for element in elements_of(entry) for pair in element.items()])
+    return words.asked("", asked_pairs(entry))
 
 
 def scene_of(entry: dict) -> Scene:

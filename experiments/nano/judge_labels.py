@@ -28,9 +28,9 @@ from make_data import facts, heldout_scenes
 from paths import V1
 from phrasings import prompt
 from PIL import Image
-from sheets import labelled
+from sheets import in_words, labelled
 from vocabulary import COLOURS
-from write_prompts import elements_of
+from write_prompts import asked_pairs
 
 from llm_dit.compose import compose
 from llm_dit.metrics.base import Sample
@@ -83,9 +83,8 @@ def plan() -> list[dict[str, Any]]:
     for number, (scene, overrides) in enumerate(zip(scenes, settings, strict=True)):
         text = prompt(scene, rng, "held_out" if rng.random() < 0.2 else "full")
         entry = facts(scene)
-        asked = elements_of(another(entry, rng) if number in swapped else entry)
-        pairs = [[tag, word] for element in asked for tag, word in element.items()]
-        result.append({"prompt": text, "overrides": [*overrides, f"seed={rng.integers(1000)}"], "asked": pairs})
+        asked = [list(pair) for pair in asked_pairs(another(entry, rng) if number in swapped else entry)]
+        result.append({"prompt": text, "overrides": [*overrides, f"seed={rng.integers(1000)}"], "asked": asked})
     return result
 
 
@@ -100,18 +99,10 @@ def pictures(entries: list[dict[str, Any]], folder: Path, overrides: list[str]) 
     return [Image.open(path).convert("RGB") for path in paths]
 
 
-def asked_in_words(entry: dict[str, Any]) -> list[str]:
-    """Two lines of what is asked: 'fox left of key' or 'two foxes' or 'small fox'; 'ink on red'."""
-    said = dict(entry["asked"])
-    subjects = [word for tag, word in entry["asked"] if tag == "subject"]
-    what = f" {said.get('relation')} ".join(subjects)
-    return [" ".join(filter(None, (said.get("count"), said.get("size"), what))), f"{said['style']} on {said['colour']}"]
-
-
 def draw_sheets(entries: list[dict[str, Any]], images: list[Image.Image], folder: Path) -> None:
     """sheet_N.png in the folder: the pictures numbered, what is asked of them below."""
     large = [np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for image in images]
-    texts = [f"{number}: {', '.join(asked_in_words(entry))}" for number, entry in enumerate(entries)]
+    texts = [f"{number}: {in_words(entry['asked'])}" for number, entry in enumerate(entries)]
     many = COLUMNS * ROWS
     for start in range(0, len(entries), many):
         page = slice(start, start + many)
@@ -159,7 +150,7 @@ def compare(entries: list[dict[str, Any]], scores: list[dict[str, float | None]]
         for what, numbers in (("missed", missed), ("wrongly seen", wrong)):
             for i in numbers if row in KINDS else ():
                 entry = entries[at[i]]
-                print(f"   {what} {at[i]} {score[i]:.2f}: asked {' '.join(asked_in_words(entry))}; drawn for "
+                print(f"   {what} {at[i]} {score[i]:.2f}: asked {in_words(entry['asked'])}; drawn for "
                       f"{entry['prompt']!r} {' '.join(entry['overrides'])}")  # fmt: skip
 
 

@@ -132,6 +132,13 @@ def facts(scene: Scene) -> dict:
     return {**whole, **more[scene.kind]}
 
 
+def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """One member, with no time or owner, so that the same data make the same file."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
 class Shards:
     """Writes KEY.png and KEY.json into NAME-000.tar, NAME-001.tar ... of SHARD pictures; old ones are replaced."""
 
@@ -149,9 +156,7 @@ class Shards:
         Image.fromarray(pixels).save(png, "PNG", compress_level=4)
         text = json.dumps(about, ensure_ascii=False).encode()
         for ending, data in (("png", png.getvalue()), ("json", text)):
-            member = tarfile.TarInfo(f"{self.count:06d}.{ending}")
-            member.size = len(data)
-            self.tar.addfile(member, io.BytesIO(data))
+            add_file(self.tar, f"{self.count:06d}.{ending}", data)
         self.count += 1
 
     def close(self) -> None:

@@ -11,13 +11,13 @@ embeddings made of the shards serve the mix too.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import random
 import tarfile
 from collections import Counter
 from pathlib import Path
 
+from make_data import add_file
 from paths import V1
 from vocabulary import SUBJECTS as FIRST_SUBJECTS
 
@@ -44,10 +44,7 @@ def mix(shards: list[Path], target: Path, singles: tuple[float, float], others: 
                 for _ in range(times):
                     number = counts.total()
                     for ending in ("png", "json"):
-                        data = files[f"{name[:-5]}.{ending}"]
-                        member = tarfile.TarInfo(f"{number:06d}.{ending}")
-                        member.size = len(data)
-                        out.addfile(member, io.BytesIO(data))
+                        add_file(out, f"{number:06d}.{ending}", files[f"{name[:-5]}.{ending}"])
                     counts[f"{'new' if new else 'known'} {'single' if single else 'pair or count'}"] += 1
     return counts
 

@@ -10,6 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 
+def in_words(asked: Sequence[Sequence[str]]) -> str:
+    """What (tag, word) pairs ask for: "fox left of key, ink on red"; "two owl", "small fox"."""
+    said = dict(asked)
+    what = f" {said.get('relation')} ".join(word for tag, word in asked if tag == "subject")
+    drawn = " ".join(filter(None, (said.get("count"), said.get("size"), what)))
+    return f"{drawn}, {said['style']} on {said['colour']}"
+
+
 def labelled(
     pictures: Sequence[np.ndarray], texts: Sequence[str], path: Path, columns: int = 8, marked: Sequence[bool] = ()
 ) -> None:

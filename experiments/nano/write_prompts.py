@@ -206,6 +206,11 @@ def elements_of(entry: dict[str, Any]) -> list[dict[str, str]]:
     return [*elements, {"style": entry["style"]}, {"colour": entry["colour"]}]
 
 
+def asked_pairs(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same as (tag, word), one after the other."""
+    return [pair for element in elements_of(entry) for pair in element.items()]
+
+
 def held_out_prompt(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     """One of make_data.heldout_entries as an entry of a set."""
     return {

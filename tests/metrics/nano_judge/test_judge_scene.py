@@ -134,9 +134,8 @@ def test_one_drawing_a_peak():
     assert [round(d.x * GRID - 0.5) for d in sorted(found, key=lambda d: d.x)] == [2, 8, 13]
     assert [d.side for d in found] == pytest.approx([2**-1.2] * 3)
     assert count_is(found, FOX, 2) > 0.9
-    large = find_drawings(
-        there, np.full((GRID, GRID), 0.0), subjects, styles
-    )  # as large as the picture: 0.3 of it is one
+    as_the_picture = np.full((GRID, GRID), 0.0)  # 0.3 of such a side is one drawing
+    large = find_drawings(there, as_the_picture, subjects, styles)
     assert [round(d.x * GRID - 0.5) for d in large] == [2, 8, 13]
     there[:] = 1
     assert len(find_drawings(there, side, subjects, styles)) == PEAKS
