@@ -1,7 +1,8 @@
 """What nano, version 1, can draw: subjects, styles, colours, sizes, relations, counts; and what it is never shown.
 
 A scene is one subject (plain, small or large), two subjects in a relation, or one to three of a subject. How scenes
-are asked for is in phrasings.py. vocabulary.py has the first of the subjects.
+are asked for is in phrasings.py. vocabulary.py has the first of the subjects. The domain is what the judge knows and
+scenes are asked for in; nano is taught the part of it that a model of its size learns well (`taught`).
 
 Held out of training, each by a hash of its names: a tenth of all (subject, style, colour), in every kind of scene;
 a tenth of all placements of two subjects (a fox left of a key is the same placement as a key right of a fox); a tenth
@@ -120,6 +121,12 @@ KEPT_FROM_ADAPTERS = {
 }
 # What a drawing does not tell from another: in ink, both apples are one, fire is a drop and a kiwi a ring.
 NOT_DRAWN = {("green apple", "ink"), ("kiwi", "ink"), ("fire", "ink")}
+# What nano is not taught: lines of a pixel or two, and the subjects that are little else.
+UNTAUGHT_STYLES = {"ink"}
+UNTAUGHT_SUBJECTS = {
+    *("bat", "camel", "crocodile", "flamingo", "giraffe", "hedgehog", "kiwi", "parrot", "shark", "snake", "spider"),
+    *("chair", "glasses", "kite", "ladder", "motorcycle", "rainbow", "skateboard", "snowflake"),
+}
 
 SIZES = ("small", "plain", "large")
 COUNTS = {1: "one", 2: "two", 3: "three"}
@@ -194,6 +201,11 @@ def plurals() -> dict[str, str]:
 def drawn(subject: str, style: str) -> bool:
     """Whether the subject exists in this style."""
     return (subject, style) not in NOT_DRAWN
+
+
+def taught(subject: str, style: str) -> bool:
+    """Whether nano is trained on the subject in this style."""
+    return subject not in UNTAUGHT_SUBJECTS and style not in UNTAUGHT_STYLES
 
 
 def looks() -> list[tuple[str, str, str]]:

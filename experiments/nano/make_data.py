@@ -4,10 +4,10 @@
     uv run python experiments/nano/make_data.py --sheets    # only sheets to look at: assets/nano/v1/sheet_*.png
 
 A shard holds KEY.png (128 px) and KEY.json: {"prompts": [...], ...}, of which one prompt is taken at each visit; the
-other fields say what is shown. The mix, of about 36,000 pictures, 55 % single subjects (a quarter of them small or
-large), 27 % pairs, 18 % counts: a single subject has to teach 673 drawings on 12 grounds each, twice; pairs and
-counts show the same drawings again, smaller, so they need only enough pictures for the arrangement. Every prompt is
-encoded once before training, so the number of different prompts is kept to about 25,000. Everything follows from SEED.
+other fields say what is shown. The mix, of 22,500 pictures, is 56 % single subjects (a quarter of them small or large),
+25 % pairs, 19 % counts: a single subject has to teach 450 drawings on 12 grounds each, twice; pairs and counts show
+the same drawings again, small, each as often. Every prompt is encoded once before training, so the number of
+different prompts is kept to about 16,000. Everything follows from SEED.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from domain import (
     SUBJECTS,
     UNCOUNTED,
     UNSEEN_STYLES,
+    UNTAUGHT_STYLES,
+    UNTAUGHT_SUBJECTS,
     Scene,
     drawn,
     held_out_count,
     held_out_look,
     held_out_placement,
     looks,
+    taught,
     why_held_out,
 )
 from layouts import compose, load_sprites, picture, places, shade
@@ -42,7 +45,7 @@ from phrasings import prompt
 from PIL import Image
 from vocabulary import COLOURS
 
-from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS
+from llm_dit.metrics.nano_judge.scene import RELATIONS
 
 SEED = 101
 SHARD = 2000  # pictures in a file
@@ -112,12 +115,17 @@ def counts(rng: np.random.Generator) -> Iterator[Entry]:
 
 
 def training_entries() -> list[Entry]:
-    """All scenes of the training with their prompts, in a fixed mixed order."""
+    """All scenes of the training with their prompts, in a fixed mixed order.
+
+    They are made for the whole domain, so that a scene's prompts, and what was encoded of them, stay when another part
+    of it is taught.
+    """
     entries = [
         *singles(np.random.default_rng((SEED, 0))),
         *pairs(np.random.default_rng((SEED, 1))),
         *counts(np.random.default_rng((SEED, 2))),
     ]
+    entries = [entry for entry in entries if all(taught(s, entry[0].style) for s in entry[0].subjects)]
     return [entries[i] for i in np.random.default_rng((SEED, 3)).permutation(len(entries))]
 
 
@@ -182,7 +190,7 @@ def write_unseen_style(style: str) -> None:
     """About 200 pictures for an adapter: unseen_STYLE-000.tar. Subjects kept for asking later are in the .json."""
     with np.load(V1 / f"unseen_{style}.npz") as file:
         subjects, sprites = file["subjects"].tolist(), file["sprites"]
-    usable = [s for s in subjects if s not in NOT_FOR_ADAPTERS]
+    usable = [s for s in subjects if s not in NOT_FOR_ADAPTERS | UNTAUGHT_SUBJECTS]
     kept = KEPT_FROM_ADAPTERS[style]
     rng = np.random.default_rng((SEED, 5))
     shards, colours = Shards(f"unseen_{style}"), shuffled(COLOURS, rng)
@@ -208,9 +216,10 @@ def heldout_scenes(seed: int, plain: int, sized: int, paired: int, counted: int)
     """
     rng = np.random.default_rng((SEED, seed))
     result: list[Scene] = []
-    unseen = [look for look in looks() if held_out_look(*look)]
+    unseen = [look for look in looks() if taught(*look[:2]) and held_out_look(*look)]
     order = shuffled([str(i) for i in range(len(unseen))], rng)
-    styles, colours = shuffled(STYLES, rng), shuffled(COLOURS, rng)
+    known = [s for s in SUBJECTS if s not in UNTAUGHT_SUBJECTS]
+    styles, colours = shuffled([s for s in STYLES if s not in UNTAUGHT_STYLES], rng), shuffled(COLOURS, rng)
 
     def look() -> tuple[str, str, str]:
         style, used = next(styles), {scene.subject for scene in result[-40:]}
@@ -218,25 +227,21 @@ def heldout_scenes(seed: int, plain: int, sized: int, paired: int, counted: int)
 
     result += [Scene("single", *look()) for _ in range(plain)]
     result += [Scene("single", *look(), size=("small", "large")[i % 2]) for i in range(sized)]
-    left = [(a, b) for a in SUBJECTS for b in SUBJECTS if a != b and held_out_placement(a, "left of", b)]
-    above = [(a, b) for a in SUBJECTS for b in SUBJECTS if a != b and held_out_placement(a, "above", b)]
+    left = [(a, b) for a in known for b in known if a != b and held_out_placement(a, "left of", b)]
+    above = [(a, b) for a in known for b in known if a != b and held_out_placement(a, "above", b)]
     for i in range(paired):
         relation = list(RELATIONS)[i % 4]
-        style, scene = next(styles), None
-        while scene is None or not all(drawn(s, style) for s in scene.subjects):
-            pool = left if relation in ("left of", "right of") else above
-            a, b = pool[rng.integers(len(pool))]
-            a, b = (b, a) if relation in ("right of", "below") else (a, b)
-            scene = Scene("pair", a, style, next(colours), other=b, relation=relation)
-        assert OPPOSITE[relation] in RELATIONS
-        result.append(scene)
+        pool = left if relation in ("left of", "right of") else above
+        a, b = pool[rng.integers(len(pool))]
+        a, b = (b, a) if relation in ("right of", "below") else (a, b)
+        result.append(Scene("pair", a, next(styles), next(colours), other=b, relation=relation))
     for i in range(counted):
         count = (2, 3, 2, 3, 1)[i % 5]
         if count == 1:
             result.append(Scene("count", *next(u for u in iter(look, None) if u[0] not in UNCOUNTED), count=1))
             continue
         style = next(styles)
-        subjects = [s for s in SUBJECTS if s not in UNCOUNTED and drawn(s, style) and held_out_count(count, s, style)]
+        subjects = [s for s in known if s not in UNCOUNTED and held_out_count(count, s, style)]
         result.append(Scene("count", str(rng.choice(subjects)), style, next(colours), count=count))
     return result
 

@@ -39,7 +39,13 @@ def test_the_domain_is_as_large_as_promised(recipe):
         assert sum(d.drawn(subject, style) for subject in d.SUBJECTS) >= 0.9 * len(d.SUBJECTS)
     assert list(d.SUBJECTS)[:96] == list(recipe("vocabulary").SUBJECTS)
     assert set(d.UNSEEN_STYLES).isdisjoint(d.STYLES)
-    assert set(d.SUBJECTS) >= d.UNCOUNTED
+    assert set(d.SUBJECTS) >= d.UNCOUNTED | d.UNTAUGHT_SUBJECTS
+    assert set(d.STYLES) > d.UNTAUGHT_STYLES
+    taught = [(s, style) for s in d.SUBJECTS for style in d.STYLES if d.taught(s, style)]
+    assert len({s for s, _ in taught}) == 150
+    assert len({style for _, style in taught}) == 3
+    assert all(d.drawn(*look) for look in taught)
+    assert d.UNTAUGHT_SUBJECTS.isdisjoint([*recipe("vocabulary").SUBJECTS, *sum(d.KEPT_FROM_ADAPTERS.values(), [])])
     p = recipe("phrasings")
     assert len(p.FRAMES) >= 20
     assert all(len(p.RELATION_WORDINGS[relation]) > 4 for relation in RELATIONS)
@@ -111,22 +117,26 @@ def test_training_shows_and_says_nothing_that_is_held_out(recipe):
     d, p, m = recipe("domain"), recipe("phrasings"), recipe("make_data")
     entries = m.training_entries()
     assert not [scene for scene, _, _ in entries if d.why_held_out(scene)]
-    assert all(d.drawn(subject, scene.style) for scene, _, _ in entries for subject in scene.subjects)
+    assert all(d.taught(subject, scene.style) for scene, _, _ in entries for subject in scene.subjects)
+    assert {(scene.subject, scene.style) for scene, _, _ in entries if scene.kind == "single"} == {
+        (subject, style) for subject in d.SUBJECTS for style in d.STYLES if d.taught(subject, style)
+    }
     texts = {text for _, prompts, _ in entries for text in prompts}
-    assert len(texts) < 26_000
+    assert len(texts) < 17_000
     for word in (*p.HELD_OUT_FILLERS, "please show me", "twosome", "trio", "placed higher", "Imagine a small"):
         assert not [text for text in texts if word in text], word
     held = m.heldout_entries(6, 40, 12, 40, 25)
     assert all(entry["held_out"] for entry in held)
+    assert all(d.taught(subject, entry["style"]) for entry in held for subject in entry["subjects"])
     assert not texts & {entry["prompt"] for entry in held}
     pictures = Counter()
     for scene, _, n in entries:
         pictures[scene.kind] += n
-    assert 30_000 < sum(pictures.values()) < 40_000
-    assert {kind: round(n / sum(pictures.values()), 1) for kind, n in pictures.items()} == {
-        "single": 0.5,
-        "pair": 0.3,
-        "count": 0.2,
+    assert 20_000 < sum(pictures.values()) < 25_000
+    assert {kind: round(n / sum(pictures.values()), 2) for kind, n in pictures.items()} == {
+        "single": 0.56,
+        "pair": 0.25,
+        "count": 0.19,
     }
     relations = Counter(scene.relation for scene, _, _ in entries if scene.kind == "pair")
     assert max(relations.values()) < 1.1 * min(relations.values())
@@ -148,8 +158,8 @@ def test_pictures_are_as_their_scenes_say(recipe, sprites):
         a, b = layouts.places(d.Scene("pair", "fox", "flat", "red", other="key", relation=relation), rng)
         assert (a.subject, b.subject) == ("fox", "key")
         along, across = (a.x - b.x) * right + (a.y - b.y) * down, abs((a.x - b.x) * down) + abs((a.y - b.y) * right)
-        assert along > 0.4
-        assert across < 0.15
+        assert along == 0.5
+        assert across == 0
     for count in d.COUNTS:
         for _ in range(20):
             where = layouts.places(d.Scene("count", "fox", "flat", "red", count=count), rng)
@@ -159,6 +169,12 @@ def test_pictures_are_as_their_scenes_say(recipe, sprites):
                 assert all(max(abs(p.x - q.x), abs(p.y - q.y)) > 0.28 for q in where[:i])
     sizes = {s: layouts.places(d.Scene("single", "fox", "flat", "red", s), rng)[0].side for s in d.SIZES}
     assert sizes["small"] < 0.5 < sizes["plain"] < 0.85 < sizes["large"]
+    for size in d.SIZES:
+        where = [layouts.places(d.Scene("single", "fox", "flat", "red", size), rng)[0] for _ in range(80)]
+        steps = {((p.x - 0.5) / layouts.PATCH, (p.y - 0.5) / layouts.PATCH) for p in where}
+        assert len(steps) == (1 if size == "large" else 5)
+        assert all(v.is_integer() for step in steps for v in step)
+        assert all(v - p.side / 2 >= 0 and v + p.side / 2 <= 1 for p in where for v in (p.x, p.y))
     scene = d.Scene("pair", "fox", "flat", "blue", other="key", relation="left of")
     one, two = (layouts.picture(sprites, scene, np.random.default_rng(5)) for _ in range(2))
     assert (one == two).all()
