@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from llm_dit.compose import MAX_PROMPT_CHARACTERS, changed_keys, check, compose, conf_dir, prepare_overrides, seeds_of
-from llm_dit.config import Config, get, parameters, to_dict
+from llm_dit.compose import changed_keys, check, compose, conf_dir, prepare_overrides
+from llm_dit.config import MAX_PROMPT_CHARACTERS, Config, get, parameters, seeds_of, to_dict
 from llm_dit.errors import ConfigError
 
 PROMPTS = [

@@ -7,8 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.compose import MAX_PROMPT_CHARACTERS
-from llm_dit.config import Config, EncoderLayerConfig, LongPromptConfig
+from llm_dit.config import MAX_PROMPT_CHARACTERS, Config, EncoderLayerConfig, LongPromptConfig
 from llm_dit.denoise.text_axis import text_stretch
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import PromptError

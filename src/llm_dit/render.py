@@ -3,7 +3,7 @@
     format_prompt -> encode -> denoise -> decode -> record
 
 Each arrow is a function in the folder of its name; this file calls them in order. Nothing is written to disk
-here (picture.py does), nothing is composed (compose.py does).
+here (picture.py does), nothing is composed (compose/ does).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from llm_dit.clock import Clock
-from llm_dit.compose import seeds_of
 from llm_dit.conditioning import Encoded, encode_prompt, settle_prompt
-from llm_dit.config import Config
+from llm_dit.config import Config, seeds_of
 from llm_dit.errors import ConfigError, ModelError, RenderError
 from llm_dit.models.cache import PARTS, Models, PartCache
 from llm_dit.models.place import at_work, choose_placement

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from llm_dit.compose import compose, seeds_of
-from llm_dit.config import Config
+from llm_dit.compose import compose
+from llm_dit.config import Config, seeds_of
 from llm_dit.study.cell import prompts_of
 from llm_dit.study.definition import Study, load_study, sweeps_dir
 from llm_dit.study.expand import expand

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from llm_dit.compose import seeds_of
 from llm_dit.conditioning import fit_prompt, read_said, settle_prompt, token_weights
-from llm_dit.config import Config
+from llm_dit.config import Config, seeds_of
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import ConfigError, ImageError, OutputError
 from llm_dit.picture import Picture, check_writable, picture_name, save_picture

@@ -2,7 +2,7 @@
 
 Hydra's validation, the docs table (docs/parameters.md), a picture's identity and the error messages all
 come from these dataclasses. Values for a given model or machine live in conf/. Nothing here imports torch,
-and nothing here knows how a config was composed (compose.py does).
+and nothing here knows how a config was composed (compose/ does).
 """
 
 from llm_dit.config.data import DataConfig
@@ -32,15 +32,23 @@ from llm_dit.config.metrics import (
     VqaMetric,
 )
 from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
-from llm_dit.config.root import Config
+from llm_dit.config.root import Config, seeds_of
 from llm_dit.config.rule import FLOAT16_REASON, MAX_SEED, Rule, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
-from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, MixConfig, PromptConfig
+from llm_dit.config.text import (
+    MAX_PROMPT_CHARACTERS,
+    EmphasisConfig,
+    EncoderLayerConfig,
+    LongPromptConfig,
+    MixConfig,
+    PromptConfig,
+)
 from llm_dit.config.train import TrainConfig, TrainDistillConfig, TrainLoraConfig, TrainVaeConfig
 from llm_dit.config.walk import Parameter, get, is_group, parameters, put, to_dict, type_hints, value_at
 
 __all__ = [
     "FLOAT16_REASON",
+    "MAX_PROMPT_CHARACTERS",
     "MAX_SEED",
     "AestheticMetric",
     "ClipMetric",
@@ -89,6 +97,7 @@ __all__ = [
     "param",
     "parameters",
     "put",
+    "seeds_of",
     "to_dict",
     "type_hints",
     "value_at",

@@ -88,3 +88,8 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+
+
+def seeds_of(config: Config) -> list[int]:
+    """The seeds to draw, in order."""
+    return list(config.seeds) or list(range(config.seed, config.seed + config.num_images))

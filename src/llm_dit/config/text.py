@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from llm_dit.config.rule import param
 
+MAX_PROMPT_CHARACTERS = 100_000
 NORMED_AWAY = (
     "the transformer begins with an RMSNorm of each token, which cancels any factor; attention and from_empty act"
 )

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llm_dit.compose import seeds_of
 from llm_dit.conditioning import settle_prompt
-from llm_dit.config import Config, PromptsConfig, get, parameters, to_dict
+from llm_dit.config import Config, PromptsConfig, get, parameters, seeds_of, to_dict
 from llm_dit.errors import LabError, RenderError, told
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.picture import Picture, identity, png_bytes, write_whole

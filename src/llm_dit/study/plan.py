@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from llm_dit.compose import check, compose, in_list, prepare_overrides, quote, seeds_of
-from llm_dit.config import Config, OutputConfig, parameters
+from llm_dit.compose import check, compose, in_list, prepare_overrides, quote
+from llm_dit.config import Config, OutputConfig, parameters, seeds_of
 from llm_dit.errors import ConfigError, LabError
 from llm_dit.paths import user_path
 from llm_dit.study.axes import label_of, same

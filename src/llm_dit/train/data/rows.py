@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from llm_dit.compose import MAX_PROMPT_CHARACTERS
-from llm_dit.config import DataConfig
+from llm_dit.config import MAX_PROMPT_CHARACTERS, DataConfig
 from llm_dit.errors import DataError, nearest
 from llm_dit.paths import user_path
 from llm_dit.train.data.source import Source

@@ -1,0 +1,24 @@
+"""The folder of config groups, and what there is to choose in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llm_dit.errors import ConfigError
+from llm_dit.paths import shipped_folder
+
+
+def conf_dir() -> Path:
+    """The folder of config groups."""
+    folder = shipped_folder("conf")
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{folder} is missing: reinstall the package.")
+    return folder
+
+
+def options_of(group: str) -> list[str]:
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+
+
+def group_names() -> list[str]:
+    return sorted(p.name for p in conf_dir().iterdir() if p.is_dir() and p.name != "local")
