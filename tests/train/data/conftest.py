@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from llm_dit.compose import compose
 from llm_dit.models.tiny import save_tiny_folder
+from llm_dit.train.data import embeddings, latents
 from llm_dit.train.data.dataset import open_dataset
 
 
@@ -64,3 +65,22 @@ def other_model_folder(tmp_path_factory, tiny_model_folder) -> Path:
             moved = {k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in load_file(path).items()}
             save_file(moved, path, {"format": "pt"})
     return folder
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How many pictures and texts were encoded: a dict that counts."""
+    counts = {"pictures": 0, "texts": 0}
+    pictures, texts = latents.encode_batch, embeddings._embed
+
+    def count_pictures(vae, pixels, *rest):
+        counts["pictures"] += len(pixels)
+        return pictures(vae, pixels, *rest)
+
+    def count_texts(batch, *rest):
+        counts["texts"] += len(batch)
+        return texts(batch, *rest)
+
+    monkeypatch.setattr(latents, "encode_batch", count_pictures)
+    monkeypatch.setattr(embeddings, "_embed", count_texts)
+    return counts
