@@ -24,6 +24,18 @@ def make_optimizers(net: torch.nn.Module, rate: float) -> dict[str, torch.optim.
 Optimizers = dict[str, torch.optim.Optimizer]
 
 
+def take_step(
+    loss: torch.Tensor, net: torch.nn.Module, average: AveragedModel, optimizers: Optimizers, max_norm: float
+) -> None:
+    """Backward, one step of the optimisers with gradients of at most `max_norm` together, and the average after it."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for p in net.parameters() if p.requires_grad], max_norm)
+    for optimizer in optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    average.update_parameters(net)
+
+
 def keep(
     path: Path, net: torch.nn.Module, average: AveragedModel, optimizers: Optimizers, step: int, cpu_seconds: float
 ) -> None:

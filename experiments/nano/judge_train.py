@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from common import average_of, keep, make_optimizers, resume
+from common import average_of, keep, make_optimizers, resume, take_step
 from domain import plurals
 from judge_bank import SEED, load_bank, make_bank
 from judge_batches import Batch, batch
@@ -91,12 +91,7 @@ def train(steps: int, icons: Icons, start: Path | None) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             answers = net(made.pictures.contiguous(memory_format=torch.channels_last))
         parts = losses(answers, made)
-        sum(SHARES[key] * value for key, value in parts.items()).backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        average.update_parameters(net)
+        take_step(sum(SHARES[key] * value for key, value in parts.items()), net, average, optimizers, 5.0)
         running.append([value.item() for value in parts.values()])
         if (step + 1) % 25 == 0:
             rate = (time.time() - began) / (step + 1 - first)

@@ -21,7 +21,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from common import average_of, keep, make_optimizers, resume, save_grid, to_tensor
+from common import average_of, keep, make_optimizers, resume, save_grid, take_step, to_tensor
 from diffusers import AutoencoderKL
 from domain import STYLES
 from layouts import Place, compose, load_sprites, picture
@@ -197,12 +197,7 @@ def main() -> None:
         loss = loss_of(out, x)
         if not args.decoder:
             loss = loss + KL_WEIGHT * kl_loss(posterior.mean.float(), posterior.logvar.float())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        average.update_parameters(vae)
+        take_step(loss, vae, average, optimizers, 1.0)
         running.append(loss.item())
         if (step + 1) % 25 == 0:
             rate = (time.time() - began) / (step + 1 - first)
