@@ -4,10 +4,10 @@
     uv run python experiments/nano/make_data.py --sheets    # only sheets to look at: assets/nano/v1/sheet_*.png
 
 A shard holds KEY.png (128 px) and KEY.json: {"prompts": [...], ...}, of which one prompt is taken at each visit; the
-other fields say what is shown. The mix, of 22,500 pictures, is 56 % single subjects (a quarter of them small or large),
-25 % pairs, 19 % counts: a single subject has to teach 450 drawings on 12 grounds each, twice; pairs and counts show
-the same drawings again, small, each as often. Every prompt is encoded once before training, so the number of
-different prompts is kept to about 16,000. Everything follows from SEED.
+other fields say what is shown. The mix, of 25,200 pictures, is 69 % single subjects (a sixth of them small or large),
+22 % pairs, 9 % counts: a single subject has to teach 450 drawings on 12 grounds each; pairs and counts show the same
+drawings again, small, each as often as plain. Every prompt is encoded once before training, so the number of different
+prompts is kept to about 20,000. Everything follows from SEED.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ from llm_dit.metrics.nano_judge.scene import RELATIONS
 
 SEED = 101
 SHARD = 2000  # pictures in a file
+PICTURES = 3  # of each plain single scene
+WORDY = 0.3  # of all scenes have a prompt of many words too
 TWICE_TOLD = 0.1  # of the plain single scenes have a second full prompt
 OPEN_TOO = 0.35  # of them have an open prompt as well
 SIZED = 0.3  # of the looks are drawn small, as many large
 PAIRS, PAIRS_TWICE, PAIRS_OPEN = 7500, 2000, 0.12  # pairs; how many are drawn twice; share with open prompts only
-COUNTED = {1: 420, 2: 1500, 3: 1350}  # how many scenes of each count; all are drawn twice
+COUNTED = {1: 420, 2: 1500, 3: 1350}  # how many scenes of each count
 NOT_FOR_ADAPTERS = {"volcano", "tent", "rainbow"}  # FxEmoji draws these as a square with a scene of its own
 
 Entry = tuple[Scene, list[str], int]  # what is shown, its prompts, how many pictures
@@ -67,7 +69,7 @@ def shuffled(words: Iterable[str], rng: np.random.Generator) -> Iterator[str]:
 
 
 def singles(rng: np.random.Generator) -> Iterator[Entry]:
-    """Every look of the training, plain and twice; some of them small, some large."""
+    """Every look of the training, plain and PICTURES times; some of them small, some large."""
     for look in looks():
         if held_out_look(*look):
             continue
@@ -77,7 +79,7 @@ def singles(rng: np.random.Generator) -> Iterator[Entry]:
             prompts.append(prompt(scene, rng))
         if rng.random() < OPEN_TOO:
             prompts.append(prompt(scene, rng, "open"))
-        yield scene, prompts, 2
+        yield scene, prompts, PICTURES
         for size in ("small", "large"):
             if rng.random() < SIZED:
                 scene = Scene("single", *look, size=size)
@@ -108,7 +110,7 @@ def counts(rng: np.random.Generator) -> Iterator[Entry]:
         for subject in shuffled(countable, rng):
             scene = Scene("count", subject, next(styles), next(colours), count=count)
             if drawn(subject, scene.style) and not why_held_out(scene):
-                yield scene, [prompt(scene, rng, "open" if rng.random() < PAIRS_OPEN else "full")], 2
+                yield scene, [prompt(scene, rng, "open" if rng.random() < PAIRS_OPEN else "full")], 1
                 made += 1
                 if made == wanted:
                     break
@@ -125,6 +127,10 @@ def training_entries() -> list[Entry]:
         *pairs(np.random.default_rng((SEED, 1))),
         *counts(np.random.default_rng((SEED, 2))),
     ]
+    rng = np.random.default_rng((SEED, 8))
+    for scene, prompts, _ in entries:
+        if rng.random() < WORDY:
+            prompts.append(prompt(scene, rng, "wordy"))
     entries = [entry for entry in entries if all(taught(s, entry[0].style) for s in entry[0].subjects)]
     return [entries[i] for i in np.random.default_rng((SEED, 3)).permutation(len(entries))]
 
@@ -174,9 +180,9 @@ class Shards:
 
 
 def write_training(entries: list[Entry]) -> None:
-    """Draw everything: the second pictures of scenes come after all first ones."""
+    """Draw everything: the second pictures of scenes come after all first ones, and the third ones at last."""
     sprites, shards, began = load_sprites(), Shards("train"), time.time()
-    for time_round in range(2):
+    for time_round in range(PICTURES):
         for number, (scene, prompts, pictures) in enumerate(entries):
             if time_round < pictures:
                 rng = np.random.default_rng((SEED, 4, number, time_round))

@@ -55,6 +55,24 @@ LONG_FRAMES = [
     "{A}, beautifully drawn as {picture}, high quality, sharp, well composed, professional, with a clean {colour} "
     "background",
 ]
+# As people and language models write: what is wanted among words that are not, some of them about sizes and surfaces.
+WORDY_FRAMES = [
+    "On a little square card, all in {colour}, somebody has drawn {a}. The style of the drawing is {style}, and there "
+    "is nothing else on the card.",
+    "A large canvas, {colour} from edge to edge, and on it {a} as {picture}.",
+    "This tiny sticker has {a_colour} ground, and on it there is {a} in {style} style.",
+    "A big sheet of {colour} paper carries {a}; whoever made it likes {style} pictures.",
+    "For a children's book I need {a}: {style} style, nothing around it, and the page itself {colour}.",
+    "Think of {a}. Give it to me as {picture}, with plain {colour} all around.",
+    "{A}, rendered in {style} style, hangs on a wall that is entirely {colour}.",
+    "Here is a simple scene: {a}, with nothing but {colour} at the back. It has the {style} style of an app's symbol.",
+    "A minimal composition in {style} style: {a} against an empty surface of {colour}, evenly lit.",
+    "Take {a_colour} background without any pattern, put {a} on it, and draw the whole in {style} style.",
+    "A professional designer's {style} {noun}: it presents {a} on a flat field of {colour}, crisp, with much space.",
+    "What would {a} be in {style} style? Draw that, on {a_colour} background.",
+    "{Picture}. It has {a} in it, and its ground is one even {colour}. No text, no frame, no shadow.",
+    "There is {a}. There is also a background, which is {colour}. The manner is {style}.",
+]
 OPEN_FRAMES = [
     *("{a}", "{n}", "a picture of {a}", "The picture shows {a}.", "draw {a}"),
     *("{a}, {style} style", "{a} in {style} style", "{style} style {n}", "{picture} of {a}"),
@@ -195,12 +213,14 @@ def fill(frame: str, scene: Scene, what: tuple[str, str], rng: np.random.Generat
 
 
 def prompt(scene: Scene, rng: np.random.Generator, frames: str = "full") -> str:
-    """One prompt for a scene. frames: full (a few of them long), open, or held_out (unknown frame, wording, filler)."""
+    """One prompt for a scene. frames: full (a few of them long), wordy, open, or held_out (unknown frame, wording,
+    filler).
+    """
     held_out = frames == "held_out"
     if held_out:
         chosen = HELD_OUT_FRAMES
-    elif frames == "open":
-        chosen = OPEN_FRAMES
+    elif frames in ("open", "wordy"):
+        chosen = {"open": OPEN_FRAMES, "wordy": WORDY_FRAMES}[frames]
     else:
         chosen = LONG_FRAMES if rng.random() < LONG_SHARE else FRAMES
     return fill(str(rng.choice(chosen)), scene, seen(scene, rng, held_out), rng)
