@@ -17,8 +17,10 @@ def conf_dir() -> Path:
 
 
 def options_of(group: str) -> list[str]:
+    """The names a group can be set to, sorted; none for a group that does not exist."""
     return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
 
 
 def group_names() -> list[str]:
+    """The groups, sorted, but for the settings of one machine (conf/local)."""
     return sorted(p.name for p in conf_dir().iterdir() if p.is_dir() and p.name != "local")

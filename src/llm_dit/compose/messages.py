@@ -83,6 +83,7 @@ def unknown_key(key: str) -> str:
 
 
 def options_hint(group: str) -> str:
+    """What can be written in place of a value for a whole group."""
     options = options_of(group)
     keys = ", ".join(p.key for p in parameters() if p.key.startswith(group + "."))
     chosen = f"choose an option of it ({', '.join(options)}) or " if options else ""
@@ -102,9 +103,11 @@ def type_name(annotation: Any) -> str:
 
 
 def too_long(text: str) -> str:
+    """The message for a prompt of too many characters."""
     return f"the prompt has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are taken."
 
 
 def short(value: Any, limit: int = 60) -> str:
+    """A value as it is told in a message: text in quotes, cut at `limit` characters."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -70,12 +70,12 @@ def _check_ranges(config: Config) -> None:
         if value is None and p.optional:
             continue
         for item in value if isinstance(value, list) else [value]:
-            problem = rule_problem(item, p.rule)
+            problem = _rule_problem(item, p.rule)
             if problem:
                 raise ConfigError(f"{p.key}={short(item)}: {problem}")
 
 
-def rule_problem(value: Any, rule: Rule) -> str | None:
+def _rule_problem(value: Any, rule: Rule) -> str | None:
     """What is wrong with a value under a rule, or None."""
     if rule.choices:
         if value in rule.choices:
