@@ -62,7 +62,7 @@ WORDY_FRAMES = [
     "A large canvas, {colour} from edge to edge, and on it {a} as {picture}.",
     "This tiny sticker has {a_colour} ground, and on it there is {a} in {style} style.",
     "A big sheet of {colour} paper carries {a}; whoever made it likes {style} pictures.",
-    "For a children's book I need {a}: {style} style, nothing around it, and the page itself {colour}.",
+    "For a children's room I need {a}: {style} style, nothing around it, and the wall itself {colour}.",
     "Think of {a}. Give it to me as {picture}, with plain {colour} all around.",
     "{A}, rendered in {style} style, hangs on a wall that is entirely {colour}.",
     "Here is a simple scene: {a}, with nothing but {colour} at the back. It has the {style} style of an app's symbol.",

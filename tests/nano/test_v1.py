@@ -149,7 +149,7 @@ def test_prompts_fit_into_their_lengths(recipe):
     ids = tokenizer([format_prompt(ChatParts(text), "chatml").text for text in texts]).input_ids
     lengths = np.array([len(one) for one in ids])
     assert lengths.max() <= 64
-    assert (lengths <= 32).mean() > 0.9
+    assert (lengths <= 32).mean() > 0.8
 
 
 def test_pictures_are_as_their_scenes_say(recipe, sprites):
