@@ -127,6 +127,8 @@ UNTAUGHT_SUBJECTS = {
     *("bat", "camel", "crocodile", "flamingo", "giraffe", "hedgehog", "kiwi", "parrot", "shark", "snake", "spider"),
     *("chair", "glasses", "kite", "ladder", "motorcycle", "rainbow", "skateboard", "snowflake"),
 }
+TAUGHT_SUBJECTS = [subject for subject in SUBJECTS if subject not in UNTAUGHT_SUBJECTS]
+TAUGHT_STYLES = [style for style in STYLES if style not in UNTAUGHT_STYLES]
 
 SIZES = ("small", "plain", "large")
 COUNTS = {1: "one", 2: "two", 3: "three"}
@@ -205,7 +207,7 @@ def drawn(subject: str, style: str) -> bool:
 
 def taught(subject: str, style: str) -> bool:
     """Whether nano is trained on the subject in this style."""
-    return subject not in UNTAUGHT_SUBJECTS and style not in UNTAUGHT_STYLES
+    return subject in TAUGHT_SUBJECTS and style in TAUGHT_STYLES
 
 
 def looks() -> list[tuple[str, str, str]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from layouts import load_sprites, picture
 from make_data import SEED as DATA_SEED
 from make_data import training_entries
 from paths import V1
-from train_vae import newest_vae
 
 from llm_dit.clock import Clock
 from llm_dit.compose import compose
@@ -29,7 +29,9 @@ from llm_dit.conditioning import encode_prompt
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.models.cache import Models
 from llm_dit.models.place import choose_placement
+from llm_dit.models.vae import encode_batch
 from llm_dit.train.distill import Teacher
+from llm_dit.train.flow import noised
 from llm_dit.train.forward import stack_captions
 
 SEED = 59
@@ -41,11 +43,9 @@ INTERVAL = 1 / 12  # of the noise levels in a step, about
 @torch.no_grad()
 def redrawn(teacher: Teacher, latents: torch.Tensor, texts: list[torch.Tensor], level: float) -> torch.Tensor:
     """Scaled latents [n, 16, h, w] noised to `level` and denoised by Euler steps. texts: one [tokens, 576] each."""
-    n = len(latents)
-    stacked, padding = stack_captions(texts)
-    x = (1 - level) * latents + level * torch.randn_like(latents)
-    levels = torch.linspace(level, 0, max(3, round(level / INTERVAL)) + 1)[:, None].expand(-1, n)
-    return x - level * teacher.mean_velocity(x, levels, stacked, padding)
+    sigmas = torch.linspace(level, 0, max(3, round(level / INTERVAL)) + 1)[:, None].expand(-1, len(latents))
+    x = noised(latents, torch.randn_like(latents), sigmas[0])
+    return x - level * teacher.mean_velocity(x, sigmas, *stack_captions(texts))
 
 
 def main() -> None:
@@ -60,8 +60,7 @@ def main() -> None:
     models = Models(config, choose_placement("cpu"), clock=Clock())
     empty = encode_prompt(config, "", models).embeds
     teacher = Teacher(models.transformer, config.guidance.guidance_scale, empty, "cpu")
-    vae, sprites = newest_vae(), load_sprites()
-    scale, shift = (getattr(models.vae.config, f"{name}_factor") for name in ("scaling", "shift"))
+    vae, sprites = models.vae, load_sprites()
     entries, rng = training_entries(), np.random.default_rng(SEED)
     torch.manual_seed(SEED)
     pixels, latents, began = [], [], time.time()
@@ -70,13 +69,13 @@ def main() -> None:
         made = [picture(sprites, scene, np.random.default_rng((DATA_SEED, 9, len(pixels), i)))
                 for i, (scene, _, _) in enumerate(chosen)]  # fmt: skip
         texts = [encode_prompt(config, prompts[0], models).embeds for _, prompts, _ in chosen]
-        with torch.no_grad():
-            clean = (vae.encode(to_tensor(np.stack(made))).latent_dist.mean - shift) * scale
-        lengths = [padded_length(len(text)) for text in texts]
-        for length in sorted(set(lengths)):
-            at = [i for i, other in enumerate(lengths) if other == length]
+        clean = encode_batch(vae, to_tensor(np.stack(made)), None, config.tiling)
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for i, text in enumerate(texts):
+            by_length[padded_length(len(text))].append(i)
+        for at in by_length.values():
             out = redrawn(teacher, clean[at], [texts[i] for i in at], float(rng.uniform(*LEVELS)))
-            latents += list((out / scale + shift).half().numpy())
+            latents += list((out / vae.config.scaling_factor + vae.config.shift_factor).half().numpy())
             pixels += [made[i] for i in at]
         print(f"{len(pixels)} pictures, {time.time() - began:.0f} s", flush=True)
     np.savez(V1 / "drawn.npz", pictures=np.stack(pixels), latents=np.stack(latents))

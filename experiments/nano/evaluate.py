@@ -58,9 +58,6 @@ def table(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
         **{kind: [row for row in rows if row[0]["kind"] == kind] for kind in ("single", "pair", "count")},
         "known words": [row for row in rows if "phrasing" not in row[0]["held_out"]],
         "unknown words": [row for row in rows if "phrasing" in row[0]["held_out"]],
-        "known words, style ink": [
-            row for row in rows if "phrasing" not in row[0]["held_out"] and row[0]["style"] == "ink"
-        ],
     }
     for name, members in groups.items():
         print(name)

@@ -19,17 +19,17 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import cycle
+from itertools import cycle, permutations
 
 import numpy as np
 from domain import (
     KEPT_FROM_ADAPTERS,
     STYLES,
     SUBJECTS,
+    TAUGHT_STYLES,
+    TAUGHT_SUBJECTS,
     UNCOUNTED,
     UNSEEN_STYLES,
-    UNTAUGHT_STYLES,
-    UNTAUGHT_SUBJECTS,
     Scene,
     drawn,
     held_out_count,
@@ -196,7 +196,7 @@ def write_unseen_style(style: str) -> None:
     """About 200 pictures for an adapter: unseen_STYLE-000.tar. Subjects kept for asking later are in the .json."""
     with np.load(V1 / f"unseen_{style}.npz") as file:
         subjects, sprites = file["subjects"].tolist(), file["sprites"]
-    usable = [s for s in subjects if s not in NOT_FOR_ADAPTERS | UNTAUGHT_SUBJECTS]
+    usable = [s for s in subjects if s in TAUGHT_SUBJECTS and s not in NOT_FOR_ADAPTERS]
     kept = KEPT_FROM_ADAPTERS[style]
     rng = np.random.default_rng((SEED, 5))
     shards, colours = Shards(f"unseen_{style}"), shuffled(COLOURS, rng)
@@ -224,8 +224,7 @@ def heldout_scenes(seed: int, plain: int, sized: int, paired: int, counted: int)
     result: list[Scene] = []
     unseen = [look for look in looks() if taught(*look[:2]) and held_out_look(*look)]
     order = shuffled([str(i) for i in range(len(unseen))], rng)
-    known = [s for s in SUBJECTS if s not in UNTAUGHT_SUBJECTS]
-    styles, colours = shuffled([s for s in STYLES if s not in UNTAUGHT_STYLES], rng), shuffled(COLOURS, rng)
+    styles, colours = shuffled(TAUGHT_STYLES, rng), shuffled(COLOURS, rng)
 
     def look() -> tuple[str, str, str]:
         style, used = next(styles), {scene.subject for scene in result[-40:]}
@@ -233,8 +232,9 @@ def heldout_scenes(seed: int, plain: int, sized: int, paired: int, counted: int)
 
     result += [Scene("single", *look()) for _ in range(plain)]
     result += [Scene("single", *look(), size=("small", "large")[i % 2]) for i in range(sized)]
-    left = [(a, b) for a in known for b in known if a != b and held_out_placement(a, "left of", b)]
-    above = [(a, b) for a in known for b in known if a != b and held_out_placement(a, "above", b)]
+    both = list(permutations(TAUGHT_SUBJECTS, 2))
+    left = [pair for pair in both if held_out_placement(pair[0], "left of", pair[1])]
+    above = [pair for pair in both if held_out_placement(pair[0], "above", pair[1])]
     for i in range(paired):
         relation = list(RELATIONS)[i % 4]
         pool = left if relation in ("left of", "right of") else above
@@ -247,7 +247,7 @@ def heldout_scenes(seed: int, plain: int, sized: int, paired: int, counted: int)
             result.append(Scene("count", *next(u for u in iter(look, None) if u[0] not in UNCOUNTED), count=1))
             continue
         style = next(styles)
-        subjects = [s for s in known if s not in UNCOUNTED and held_out_count(count, s, style)]
+        subjects = [s for s in TAUGHT_SUBJECTS if s not in UNCOUNTED and held_out_count(count, s, style)]
         result.append(Scene("count", str(rng.choice(subjects)), style, next(colours), count=count))
     return result
 

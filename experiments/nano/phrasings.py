@@ -216,11 +216,8 @@ def prompt(scene: Scene, rng: np.random.Generator, frames: str = "full") -> str:
     """One prompt for a scene. frames: full (a few of them long), wordy, open, or held_out (unknown frame, wording,
     filler).
     """
-    held_out = frames == "held_out"
-    if held_out:
-        chosen = HELD_OUT_FRAMES
-    elif frames in ("open", "wordy"):
-        chosen = {"open": OPEN_FRAMES, "wordy": WORDY_FRAMES}[frames]
-    else:
+    if frames == "full":
         chosen = LONG_FRAMES if rng.random() < LONG_SHARE else FRAMES
-    return fill(str(rng.choice(chosen)), scene, seen(scene, rng, held_out), rng)
+    else:
+        chosen = {"wordy": WORDY_FRAMES, "open": OPEN_FRAMES, "held_out": HELD_OUT_FRAMES}[frames]
+    return fill(str(rng.choice(chosen)), scene, seen(scene, rng, frames == "held_out"), rng)

@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+SIZES = ((64, 64), (80, 48), (48, 80), (128, 128))  # of pictures, (height, width)
+
 
 def noise(height: int, width: int, seed: int = 0) -> Image.Image:
     """A picture with structure, not flat and not the same for two seeds."""

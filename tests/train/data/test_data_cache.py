@@ -7,14 +7,12 @@ import shutil
 
 import pytest
 import torch
-from made_pictures import noise
+from made_pictures import SIZES, noise
 from safetensors import safe_open
 
 from llm_dit.errors import DataError, OutputError
 from llm_dit.models.cache import PARTS
 from llm_dit.train.data import embeddings, latents
-
-SIZES = ((64, 64), (80, 48), (48, 80), (128, 128))
 
 
 def test_a_second_run_encodes_nothing_and_loads_no_model(write_rows, dataset, encoded, tiny_model_folder, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from made_pictures import noise
+from made_pictures import SIZES, noise
 
 from llm_dit.compose import compose
 from llm_dit.conditioning import encode_prompt
@@ -16,8 +16,6 @@ from llm_dit.models.place import choose_placement
 from llm_dit.models.vae import encode, encode_batch
 from llm_dit.picture import as_pixels
 from llm_dit.train.data import latents
-
-SIZES = ((64, 64), (80, 48), (48, 80), (128, 128))
 
 
 def models(*overrides: str):
