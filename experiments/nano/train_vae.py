@@ -2,14 +2,12 @@
 
     uv run python experiments/nano/train_vae.py --steps 2200              # encoder and decoder
     uv run python experiments/nano/train_vae.py --steps 4000 --decoder    # then the decoder alone: latents stay
-    uv run python experiments/nano/train_vae.py --steps 5000 --decoder --drawn   # on the transformer's latents too
     uv run python experiments/nano/train_vae.py --export                  # assets/nano/v1/vae, a diffusers folder
 
 L1 of pixels and of pixel differences, counted five times where there is something to see, and a light KL term, on
 scenes of the training and on wider ones. Goes on from its own checkpoint assets/nano/v1/vae.pt, written every 100
 steps. With --decoder the encoder is frozen, so that latents encoded before stay right, and checkpoints go to
-v1/vae_decoder.pt. With --drawn half of the decoder's latents are those of drawn_latents.py.
-README.md says how the shipped one came about.
+v1/vae_decoder.pt; with no v1/vae.pt it starts from the VAE that ships. README.md says how the shipped one came about.
 """
 
 from __future__ import annotations
@@ -145,7 +143,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--decoder", action="store_true")
-    parser.add_argument("--drawn", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="no training: write the newest VAE as a folder")
     args = parser.parse_args()
@@ -165,7 +162,7 @@ def main() -> None:
     path = V1 / ("vae_decoder.pt" if args.decoder else "vae.pt")
     if args.decoder and not path.exists():
         for net in (vae, average.module):
-            net.load_state_dict(average_of(V1 / "vae.pt"))
+            net.load_state_dict(newest_vae().state_dict())
     first, spent = resume(path, vae, average, optimizers)
 
     def pictures(rng: np.random.Generator, n: int) -> torch.Tensor:
@@ -177,23 +174,17 @@ def main() -> None:
                 made.append(picture(sprites, scenes[rng.choice(len(scenes), p=share)], rng))
         return to_tensor(np.stack(made))
 
-    drawn = dict(np.load(V1 / "drawn.npz")) if args.drawn else None
     validation = pictures(np.random.default_rng((SEED, 1 << 30)), 48)
     running, began, cpu = [], time.time(), time.process_time()
     for step in range(first, args.steps):
         rng = np.random.default_rng((SEED, step))
-        x = pictures(rng, BATCH // 2 if drawn else BATCH).contiguous(memory_format=torch.channels_last)
+        x = pictures(rng, BATCH).contiguous(memory_format=torch.channels_last)
         warm = min(1.0, (step + 1) / 30)
         set_rates(optimizers, warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / args.steps))))
         with torch.autocast("cpu", torch.bfloat16):
             with torch.set_grad_enabled(not args.decoder):
                 posterior = vae.encode(x).latent_dist
-            z = posterior.sample()
-            if drawn:
-                at = rng.integers(len(drawn["pictures"]), size=BATCH // 2)
-                x = torch.cat([x, to_tensor(drawn["pictures"][at])])
-                z = torch.cat([z, torch.from_numpy(drawn["latents"][at]).float()])
-            out = vae.decode(z).sample.float()
+            out = vae.decode(posterior.sample()).sample.float()
         loss = loss_of(out, x)
         if not args.decoder:
             loss = loss + KL_WEIGHT * kl_loss(posterior.mean.float(), posterior.logvar.float())

@@ -212,30 +212,6 @@ def test_shards_are_read_as_pictures_with_prompts(recipe, tmp_path, monkeypatch)
         assert np.asarray(Image.open(io.BytesIO(tar.extractfile("000002.png").read())))[0, 0, 0] == 2
 
 
-def test_a_mix_shows_some_kinds_oftener_and_copies_every_byte(recipe, tmp_path, monkeypatch):
-    make, mixing = recipe("make_data"), recipe("mix_data")
-    monkeypatch.setattr(make, "V1", tmp_path)
-    shards = make.Shards("train")
-    kinds = [("single", "fox", "flat"), ("single", "fox", "ink"), ("count", "anchor", "3d"), ("pair", "owl", "3d")]
-    for i in range(40):
-        kind, subject, style = kinds[i % 4]
-        facts = {"prompts": [f"number {i}"], "kind": kind, "subjects": [subject], "style": style}
-        shards.add(np.full((8, 8, 3), i, np.uint8), facts)
-    shards.close()
-    counts = mixing.mix([tmp_path / "train-000.tar"], tmp_path / "mix.tar", (2, 0), (0.5, 1))
-    assert counts["new single"] == 20
-    assert counts["known single"] == 0
-    assert counts["known pair or count"] == 10
-    assert 0 < counts["new pair or count"] < 10
-    with tarfile.open(tmp_path / "train-000.tar") as old, tarfile.open(tmp_path / "mix.tar") as new:
-        assert len(new.getnames()) == len(set(new.getnames())) == 2 * counts.total()
-        for i in range(counts.total()):
-            number = int(json.loads(new.extractfile(f"{i:06d}.json").read())["prompts"][0].split()[1])
-            for ending in ("png", "json"):
-                same = old.extractfile(f"{number:06d}.{ending}").read()
-                assert new.extractfile(f"{i:06d}.{ending}").read() == same
-
-
 def test_the_judge_s_scenes_are_a_function_of_the_seed(recipe, sprites):
     icons_of, scenes, batches, d = (recipe(m) for m in ("judge_icons", "judge_scenes", "judge_batches", "domain"))
     keys = icons_of.KEYS
