@@ -6,8 +6,8 @@
 NAME is the run's own; overrides are the laboratory's (model=, model.path=, sampler.steps=, ...). The pictures are a
 sweep's cell in assets/nano/v1/evaluation/NAME, so that a stopped run goes on and another judge scores what is there.
 Prints the share of pictures in which the judge gives what is asked more than one half, with Wilson's 95 % interval,
-by what is asked and by what of it was held out; the commonest misses; and writes sheets NAME_single.png, ...
-with a red frame where the judge says no.
+by what is asked and by what of it was held out; the commonest misses; and writes sheets NAME_single.png, ... and
+NAME.jpg, some of each, with a red frame where the judge says no.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from llm_dit.study.score import score_cell, scores_of
 from llm_dit.study.store import SweepFolder
 
 COLUMNS = 12
+SHARES = {"single": 4, "pair": 2, "count": 2}  # rows of each kind in the sheet of all
 
 
 def write_set(entries: list[dict[str, Any]], every: int) -> str:
@@ -55,7 +56,7 @@ def table(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
     """Shares by what is asked, of all scenes, of each kind, and by whether the wording is known."""
     groups = {
         "all": rows,
-        **{kind: [row for row in rows if row[0]["kind"] == kind] for kind in ("single", "pair", "count")},
+        **{kind: [row for row in rows if row[0]["kind"] == kind] for kind in SHARES},
         "known words": [row for row in rows if "phrasing" not in row[0]["held_out"]],
         "unknown words": [row for row in rows if "phrasing" in row[0]["held_out"]],
     }
@@ -102,14 +103,16 @@ def main() -> None:
     print(f"{len(rows)} scenes; per cent right [95 %] of how many")
     table(rows)
     misses(rows)
-    for kind in ("single", "pair", "count"):
-        shown = [(r, *row) for r, row in zip(records, rows, strict=True) if row[0]["kind"] == kind][: 8 * COLUMNS]
+    shown = {kind: [i for i, row in enumerate(rows) if row[0]["kind"] == kind] for kind in SHARES}
+    sheets = {f"{args.name}_{kind}.png": numbers[: 8 * COLUMNS] for kind, numbers in shown.items()}
+    sheets[f"{args.name}.jpg"] = [i for kind, many in SHARES.items() for i in shown[kind][: many * COLUMNS]]
+    for name, numbers in sheets.items():
         labelled(
-            [np.asarray(Image.open(cell.path / record["path"]).convert("RGB")) for record, _, _ in shown],
-            [in_words(asked_pairs(entry)) for _, entry, _ in shown],
-            V1 / "evaluation" / f"{args.name}_{kind}.png",
+            [np.asarray(Image.open(cell.path / records[i]["path"]).convert("RGB")) for i in numbers],
+            [in_words(asked_pairs(rows[i][0])) for i in numbers],
+            V1 / "evaluation" / name,
             COLUMNS,
-            [(values["nano_judge"] or 0.0) <= 0.5 for _, _, values in shown],
+            [(rows[i][1]["nano_judge"] or 0.0) <= 0.5 for i in numbers],
         )
 
 
