@@ -12,8 +12,10 @@ size of all that ships. The judge ships by itself: judge_train.py.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageTransformer2DModel
@@ -37,12 +39,21 @@ def trained(folder: Path) -> ZImageTransformer2DModel:
     return model
 
 
+def save_half(model: Any, folder: Path) -> None:
+    """The model in float16, in place of what is in the folder; its config does not say where it was read from."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.half().save_pretrained(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def ship_transformer(source: Path, target: Path) -> None:
     """The transformer in float16, and beside it the schedule that all shipped models draw with."""
     model = trained(source)
     exact = {name: p.clone() for name, p in model.state_dict().items()}
-    shutil.rmtree(target / "transformer", ignore_errors=True)
-    model.half().save_pretrained(target / "transformer")
+    save_half(model, target / "transformer")
     FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT, use_dynamic_shifting=False).save_pretrained(
         target / "scheduler"
     )
@@ -58,9 +69,7 @@ def main() -> None:
     parser.add_argument("training", nargs="?", type=Path)
     args = parser.parse_args()
     if args.what == "vae":
-        vae = AutoencoderKL.from_pretrained(V1 / "vae", torch_dtype=torch.float32)
-        shutil.rmtree(SHIPPED / "vae")
-        vae.half().save_pretrained(SHIPPED / "vae")
+        save_half(AutoencoderKL.from_pretrained(V1 / "vae", torch_dtype=torch.float32), SHIPPED / "vae")
     elif args.what == "blob":
         (MODELS / "loras").mkdir(exist_ok=True)
         lora = (args.training or TRAININGS / "nano_blob") / "lora.safetensors"
