@@ -161,8 +161,9 @@ def main() -> None:
     optimizers = make_optimizers(trained, RATE)
     path = V1 / ("vae_decoder.pt" if args.decoder else "vae.pt")
     if args.decoder and not path.exists():
+        known = newest_vae().state_dict()
         for net in (vae, average.module):
-            net.load_state_dict(newest_vae().state_dict())
+            net.load_state_dict(known)
     first, spent = resume(path, vae, average, optimizers)
 
     def pictures(rng: np.random.Generator, n: int) -> torch.Tensor:
