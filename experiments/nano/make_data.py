@@ -4,10 +4,12 @@
     uv run python experiments/nano/make_data.py --sheets    # only sheets to look at: assets/nano/v1/sheet_*.png
 
 A shard holds KEY.png (128 px) and KEY.json: {"prompts": [...], ...}, of which one prompt is taken at each visit; the
-other fields say what is shown. The mix, of 25,200 pictures, is 69 % single subjects (a sixth of them small or large),
-22 % pairs, 9 % counts: a single subject has to teach 450 drawings on 12 grounds each; pairs and counts show the same
-drawings again, small, each as often as plain. Every prompt is encoded once before training, so the number of different
-prompts is kept to about 20,000. Everything follows from SEED.
+other fields say what is shown. The mix of the first part, train-0*.tar, of 25,200 pictures, is 69 % single subjects (a
+sixth of them small or large), 22 % pairs, 9 % counts: a single subject has to teach 450 drawings on 12 grounds each;
+pairs and counts show the same drawings again, small, each as often as plain. Its last shards, from 008 on, hold second
+and third pictures of singles. The second part, train-1*.tar, has 6,300 pictures of other pairs and counts, which are
+harder to learn. Every prompt is encoded once before training, so the number of different prompts is kept below
+30,000. Everything follows from SEED.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ OPEN_TOO = 0.35  # of them have an open prompt as well
 SIZED = 0.3  # of the looks are drawn small, as many large
 PAIRS, PAIRS_TWICE, PAIRS_OPEN = 7500, 2000, 0.12  # pairs; how many are drawn twice; share with open prompts only
 COUNTED = {1: 420, 2: 1500, 3: 1350}  # how many scenes of each count
+MORE_PAIRS, MORE_COUNTED = 8000, {2: 1200, 3: 1100}  # of the second part, train-1*.tar
 NOT_FOR_ADAPTERS = {"volcano", "tent", "rainbow"}  # FxEmoji draws these as a square with a scene of its own
 
 Entry = tuple[Scene, list[str], int]  # what is shown, its prompts, how many pictures
@@ -86,8 +89,11 @@ def singles(rng: np.random.Generator) -> Iterator[Entry]:
                 yield scene, [prompt(scene, rng)], 1
 
 
-def pairs(rng: np.random.Generator) -> Iterator[Entry]:
-    """Two different subjects; every subject, style, colour and relation about as often as any other."""
+def pairs(rng: np.random.Generator, wanted: int = PAIRS, twice: int = PAIRS_TWICE) -> Iterator[Entry]:
+    """Two different subjects; every subject, style, colour and relation about as often as any other.
+
+    wanted: scenes; twice: how many of them, the first ones, have two pictures.
+    """
     first, second = shuffled(SUBJECTS, rng), shuffled(SUBJECTS, rng)
     styles, colours, relations = shuffled(STYLES, rng), shuffled(COLOURS, rng), cycle(RELATIONS)
     made = 0
@@ -95,16 +101,16 @@ def pairs(rng: np.random.Generator) -> Iterator[Entry]:
         scene = Scene("pair", subject, next(styles), next(colours), other=other, relation=next(relations))
         if subject == other or not all(drawn(s, scene.style) for s in scene.subjects) or why_held_out(scene):
             continue
-        yield scene, [prompt(scene, rng, "open" if rng.random() < PAIRS_OPEN else "full")], 1 + (made < PAIRS_TWICE)
+        yield scene, [prompt(scene, rng, "open" if rng.random() < PAIRS_OPEN else "full")], 1 + (made < twice)
         made += 1
-        if made == PAIRS:
+        if made == wanted:
             return
 
 
-def counts(rng: np.random.Generator) -> Iterator[Entry]:
-    """One, two or three of a subject that can be counted."""
+def counts(rng: np.random.Generator, scenes: dict[int, int] = COUNTED) -> Iterator[Entry]:
+    """One, two or three of a subject that can be counted: how many scenes of each count."""
     countable = [s for s in SUBJECTS if s not in UNCOUNTED]
-    for count, wanted in COUNTED.items():
+    for count, wanted in scenes.items():
         styles, colours = shuffled(STYLES, rng), shuffled(COLOURS, rng)
         made = 0
         for subject in shuffled(countable, rng):
@@ -131,8 +137,21 @@ def training_entries() -> list[Entry]:
     for scene, prompts, _ in entries:
         if rng.random() < WORDY:
             prompts.append(prompt(scene, rng, "wordy"))
+    return _taught_and_mixed(entries, 3)
+
+
+def more_entries() -> list[Entry]:
+    """The second part: other pairs and counts, which are the harder to learn, told in known words."""
+    entries = [
+        *pairs(np.random.default_rng((SEED, 11)), MORE_PAIRS, 0),
+        *counts(np.random.default_rng((SEED, 12)), MORE_COUNTED),
+    ]
+    return _taught_and_mixed(entries, 13)
+
+
+def _taught_and_mixed(entries: list[Entry], seed: int) -> list[Entry]:
     entries = [entry for entry in entries if all(taught(s, entry[0].style) for s in entry[0].subjects)]
-    return [entries[i] for i in np.random.default_rng((SEED, 3)).permutation(len(entries))]
+    return [entries[i] for i in np.random.default_rng((SEED, seed)).permutation(len(entries))]
 
 
 def facts(scene: Scene) -> dict:
@@ -154,18 +173,18 @@ def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 class Shards:
-    """Writes KEY.png and KEY.json into NAME-000.tar, NAME-001.tar ... of SHARD pictures; old ones are replaced."""
+    """Writes KEY.png and KEY.json into NAME00.tar, NAME01.tar ... of SHARD pictures; old ones are replaced."""
 
     def __init__(self, name: str):
         self.name, self.count, self.tar = name, 0, None
-        for old in V1.glob(f"{name}-[0-9][0-9][0-9].tar"):
+        for old in V1.glob(f"{name}[0-9][0-9].tar"):
             old.unlink()
 
     def add(self, pixels: np.ndarray, about: dict) -> None:
         """One picture (uint8 [h, w, 3]) with its JSON."""
         if self.count % SHARD == 0:
             self.close()
-            self.tar = tarfile.open(V1 / f"{self.name}-{self.count // SHARD:03d}.tar", "w")  # noqa: SIM115
+            self.tar = tarfile.open(V1 / f"{self.name}{self.count // SHARD:02d}.tar", "w")  # noqa: SIM115
         png = io.BytesIO()
         Image.fromarray(pixels).save(png, "PNG", compress_level=4)
         text = json.dumps(about, ensure_ascii=False).encode()
@@ -179,13 +198,13 @@ class Shards:
             self.tar.close()
 
 
-def write_training(entries: list[Entry]) -> None:
+def write_training(entries: list[Entry], name: str, seed: int) -> None:
     """Draw everything: the second pictures of scenes come after all first ones, and the third ones at last."""
-    sprites, shards, began = load_sprites(), Shards("train"), time.time()
+    sprites, shards, began = load_sprites(), Shards(name), time.time()
     for time_round in range(PICTURES):
         for number, (scene, prompts, pictures) in enumerate(entries):
             if time_round < pictures:
-                rng = np.random.default_rng((SEED, 4, number, time_round))
+                rng = np.random.default_rng((SEED, seed, number, time_round))
                 shards.add(picture(sprites, scene, rng), {"prompts": prompts, **facts(scene)})
                 if shards.count % 4000 == 0:
                     print(f"{shards.count} pictures, {time.time() - began:.0f} s", flush=True)
@@ -199,7 +218,7 @@ def write_unseen_style(style: str) -> None:
     usable = [s for s in subjects if s in TAUGHT_SUBJECTS and s not in NOT_FOR_ADAPTERS]
     kept = KEPT_FROM_ADAPTERS[style]
     rng = np.random.default_rng((SEED, 5))
-    shards, colours = Shards(f"unseen_{style}"), shuffled(COLOURS, rng)
+    shards, colours = Shards(f"unseen_{style}-0"), shuffled(COLOURS, rng)
     for _ in range(2):
         for subject in usable:
             if subject not in kept:
@@ -283,18 +302,20 @@ def main() -> None:
     if parser.parse_args().sheets:
         write_sheets()
         return
-    entries = training_entries()
-    pictures = Counter()
-    for scene, _, n in entries:
-        pictures[scene.kind] += n
-    texts = {text for _, prompts, _ in entries for text in prompts}
-    print(f"{sum(pictures.values())} pictures ({dict(pictures)}) of {len(entries)} scenes, {len(texts)} prompts")
+    parts, texts = (training_entries(), more_entries()), set()
+    for entries in parts:
+        pictures = Counter()
+        for scene, _, n in entries:
+            pictures[scene.kind] += n
+        texts |= {text for _, prompts, _ in entries for text in prompts}
+        print(f"{pictures.total()} pictures ({dict(pictures)}) of {len(entries)} scenes; {len(texts)} prompts so far")
     (V1 / "prompts.json").write_text(json.dumps(sorted(texts), indent=0))
     held = heldout_entries(6, 240, 60, 240, 160)
     overlap = texts & {entry["prompt"] for entry in held}
     print(f"{len(held)} held-out prompts; {len(overlap)} of them are also a training prompt")
     (V1 / "heldout.json").write_text(json.dumps(held, indent=1))
-    write_training(entries)
+    write_training(parts[0], "train-0", 4)
+    write_training(parts[1], "train-1", 14)
     for style in UNSEEN_STYLES:
         write_unseen_style(style)
 

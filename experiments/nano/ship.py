@@ -12,10 +12,8 @@ size of all that ships. The judge ships by itself: judge_train.py.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageTransformer2DModel
@@ -23,6 +21,7 @@ from paths import ROOT, SHIPPED, V1
 from safetensors.torch import load_file
 
 from llm_dit.train.checkpoint import checkpoints
+from llm_dit.train.outputs import save_component
 
 MODELS, TRAININGS = SHIPPED.parent, ROOT / "outputs" / "train"
 SHIFT = 2.0
@@ -39,26 +38,14 @@ def trained(folder: Path) -> ZImageTransformer2DModel:
     return model
 
 
-def save_half(model: Any, folder: Path) -> None:
-    """The model in float16, in place of what is in the folder; its config does not say where it was read from."""
-    shutil.rmtree(folder, ignore_errors=True)
-    model.half().save_pretrained(folder)
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    config.pop("_name_or_path", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
 def ship_transformer(source: Path, target: Path) -> None:
     """The transformer in float16, and beside it the schedule that all shipped models draw with."""
     model = trained(source)
-    exact = {name: p.clone() for name, p in model.state_dict().items()}
-    save_half(model, target / "transformer")
+    save_component(model, target / "transformer", {}, "float16")
     FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT, use_dynamic_shifting=False).save_pretrained(
         target / "scheduler"
     )
-    moved = max(float((p.float() - exact[name]).norm() / exact[name].norm().clamp_min(1e-9)) for name, p in
-                model.state_dict().items())  # fmt: skip
+    moved = max(float((p.half() - p).norm() / p.norm().clamp_min(1e-9)) for p in model.state_dict().values())
     print(f"{target}: float16 moves no weight by more than {moved:.1e} of its norm")
 
 
@@ -69,7 +56,8 @@ def main() -> None:
     parser.add_argument("training", nargs="?", type=Path)
     args = parser.parse_args()
     if args.what == "vae":
-        save_half(AutoencoderKL.from_pretrained(V1 / "vae", torch_dtype=torch.float32), SHIPPED / "vae")
+        vae = AutoencoderKL.from_pretrained(V1 / "vae", torch_dtype=torch.float32)
+        save_component(vae, SHIPPED / "vae", {}, "float16")
     elif args.what == "blob":
         (MODELS / "loras").mkdir(exist_ok=True)
         lora = (args.training or TRAININGS / "nano_blob") / "lora.safetensors"

@@ -192,6 +192,14 @@ def test_the_result_is_a_whole_model_with_its_origin_in_the_header(tmp_path):
     assert (record["problems"], record["notes"]) == ([], ["one was turned"])
 
 
+def test_what_is_saved_does_not_name_the_folder_it_was_read_from(tmp_path):
+    first = train(settings(tmp_path, "train.steps=1"), dataset=make_data())
+    again = settings(tmp_path, "train.steps=1", "train.name=again", f"model.path={first}")
+    saved = train(again, dataset=make_data())
+    assert str(tmp_path) not in (saved / "transformer" / "config.json").read_text()
+    assert json.loads((saved / "transformer" / "config.json").read_text())["_class_name"] == "ZImageTransformer2DModel"
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     (tmp_path / "t").mkdir()
     again = settings(tmp_path, "train.steps=1")

@@ -6,6 +6,7 @@ training's folder is a whole model for model.path.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: st
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
         model.save_config(staged)
+        forget_origin(staged / "config.json")
         weights = {name: p.detach().to(getattr(torch, dtype)) for name, p in model.state_dict().items()}
         write_tensors(staged / WEIGHTS, weights, header(facts))
         shutil.rmtree(target, ignore_errors=True)
@@ -45,6 +47,13 @@ def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: st
         shutil.rmtree(staged, ignore_errors=True)
         raise OutputError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
     return target
+
+
+def forget_origin(config: Path) -> None:
+    """Take out of a diffusers config the folder that the model was read from: it means nothing on another machine."""
+    values = json.loads(config.read_text())
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
