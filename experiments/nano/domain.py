@@ -104,19 +104,21 @@ SUBJECTS = {
 
 # The word a person types -> the set the drawing comes from.
 STYLES = {"cartoon": "noto", "flat": "flat", "3d": "3d", "ink": "ink"}
-# Kept away from this training: for adapters that teach the model a style it has never seen.
+# Whose drawings the judge knows, of other sets; like ink they are kept for adapters.
 UNSEEN_STYLES = {"fx": "fx", "blob": "noto-v1"}
-# Subjects that adapters of these styles are not trained on, so that they can be asked for.
+_KEPT = [
+    *("red apple", "cherries", "carrot", "hamburger", "birthday cake", "lion", "frog", "duck", "crab", "ladybug"),
+    *("tulip", "house", "rocket", "tractor", "balloon", "guitar", "alarm clock", "crown", "pumpkin", "corn"),
+    *("taco", "mouse", "chick", "dragon", "cloud", "ambulance", "headphones", "scissors", "diamond", "football"),
+]
+# The styles that an adapter may teach, and the subjects that it is not trained on, so that they can be asked for.
 KEPT_FROM_ADAPTERS = {
+    "ink": _KEPT,
+    "blob": _KEPT,
     "fx": [
         *("red apple", "cherries", "eggplant", "cookie", "panda", "frog", "dolphin", "bee", "tulip", "house"),
         *("airplane", "sailboat", "gift", "key", "hammer", "pumpkin", "hot pepper", "mouse", "chick", "tree"),
         *("lightning bolt", "anchor", "magnifying glass", "hourglass", "football"),
-    ],
-    "blob": [
-        *("red apple", "cherries", "carrot", "hamburger", "birthday cake", "lion", "frog", "duck", "crab", "ladybug"),
-        *("tulip", "house", "fire", "tractor", "balloon", "guitar", "alarm clock", "crown", "pumpkin", "corn"),
-        *("taco", "mouse", "chick", "dragon", "cloud", "ambulance", "headphones", "scissors", "diamond", "football"),
     ],
 }
 # What a drawing does not tell from another: in ink, both apples are one, fire is a drop and a kiwi a ring.

@@ -59,6 +59,7 @@ SIZED = 0.3  # of the looks are drawn small, as many large
 PAIRS, PAIRS_TWICE, PAIRS_OPEN = 7500, 2000, 0.12  # pairs; how many are drawn twice; share with open prompts only
 COUNTED = {1: 420, 2: 1500, 3: 1350}  # how many scenes of each count
 MORE_PAIRS, MORE_COUNTED = 8000, {2: 1200, 3: 1100}  # of the second part, train-1*.tar
+FOR_ADAPTERS = 12  # pictures of each subject, for an adapter
 NOT_FOR_ADAPTERS = {"volcano", "tent", "rainbow"}  # FxEmoji draws these as a square with a scene of its own
 
 Entry = tuple[Scene, list[str], int]  # what is shown, its prompts, how many pictures
@@ -211,20 +212,26 @@ def write_training(entries: list[Entry], name: str, seed: int) -> None:
     shards.close()
 
 
-def write_unseen_style(style: str) -> None:
-    """About 200 pictures for an adapter: unseen_STYLE-000.tar. Subjects kept for asking later are in the .json."""
-    with np.load(V1 / f"unseen_{style}.npz") as file:
-        subjects, sprites = file["subjects"].tolist(), file["sprites"]
+def write_for_adapters(style: str) -> None:
+    """FOR_ADAPTERS pictures of each subject in a style nano is not taught; the .json says which are kept for asking."""
+    if style in UNSEEN_STYLES:
+        with np.load(V1 / f"unseen_{style}.npz") as file:
+            subjects, sprites = file["subjects"].tolist(), file["sprites"][:, None]
+    else:
+        subjects, sprites = [s for s in SUBJECTS if drawn(s, style)], load_sprites()
     usable = [s for s in subjects if s in TAUGHT_SUBJECTS and s not in NOT_FOR_ADAPTERS]
     kept = KEPT_FROM_ADAPTERS[style]
     rng = np.random.default_rng((SEED, 5))
     shards, colours = Shards(f"unseen_{style}-0"), shuffled(COLOURS, rng)
-    for _ in range(2):
+    for _ in range(FOR_ADAPTERS):
         for subject in usable:
             if subject not in kept:
                 scene = Scene("single", subject, style, next(colours))
-                pixels = compose(sprites[:, None], [subjects.index(subject)], 0, places(scene, rng),
-                                 shade(scene.colour, rng))  # fmt: skip
+                if style in UNSEEN_STYLES:
+                    pixels = compose(sprites, [subjects.index(subject)], 0, places(scene, rng),
+                                     shade(scene.colour, rng))  # fmt: skip
+                else:
+                    pixels = picture(sprites, scene, rng)
                 shards.add(pixels, {"prompts": [prompt(scene, rng) for _ in range(2)], **facts(scene)})
     shards.close()
     about = {"style": style, "trained": [s for s in usable if s not in kept], "kept": kept,
@@ -316,8 +323,8 @@ def main() -> None:
     (V1 / "heldout.json").write_text(json.dumps(held, indent=1))
     write_training(parts[0], "train-0", 4)
     write_training(parts[1], "train-1", 14)
-    for style in UNSEEN_STYLES:
-        write_unseen_style(style)
+    for style in KEPT_FROM_ADAPTERS:
+        write_for_adapters(style)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     uv run python experiments/nano/ship.py vae                       # assets/nano/v1/vae -> nano/vae
     uv run python experiments/nano/ship.py nano [TRAINING]           # outputs/train/nano_base -> nano/transformer
     uv run python experiments/nano/ship.py nano_turbo [TRAINING]     # outputs/train/nano_turbo -> nano_turbo
-    uv run python experiments/nano/ship.py blob [TRAINING]           # outputs/train/nano_blob -> loras/blob.safetensors
+    uv run python experiments/nano/ship.py ink [TRAINING]            # outputs/train/nano_ink -> loras/ink.safetensors
 
 TRAINING may still run: then its newest checkpoint is taken. Prints what the rounding to float16 changes, and the
 size of all that ships. The judge ships by itself: judge_train.py.
@@ -52,16 +52,16 @@ def ship_transformer(source: Path, target: Path) -> None:
 def main() -> None:
     """Copy one of them."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("vae", "nano", "nano_turbo", "blob"))
+    parser.add_argument("what", choices=("vae", "nano", "nano_turbo", "ink"))
     parser.add_argument("training", nargs="?", type=Path)
     args = parser.parse_args()
     if args.what == "vae":
         vae = AutoencoderKL.from_pretrained(V1 / "vae", torch_dtype=torch.float32)
         save_component(vae, SHIPPED / "vae", {}, "float16")
-    elif args.what == "blob":
+    elif args.what == "ink":
         (MODELS / "loras").mkdir(exist_ok=True)
-        lora = (args.training or TRAININGS / "nano_blob") / "lora.safetensors"
-        shutil.copy2(lora, MODELS / "loras" / "blob.safetensors")
+        lora = (args.training or TRAININGS / "nano_ink") / "lora.safetensors"
+        shutil.copy2(lora, MODELS / "loras" / "ink.safetensors")
     else:
         name = {"nano": "nano_base", "nano_turbo": "nano_turbo"}[args.what]
         ship_transformer(args.training or TRAININGS / name, MODELS / args.what)

@@ -1,5 +1,5 @@
 """Writes nano's prompt sets in prompts/ from its words: starter, nano_heldout, nano_fit, nano_long, nano_emphasis,
-nano_v1_heldout and nano_blob.
+nano_v1_heldout and nano_ink.
 
     uv run python experiments/nano/write_prompts.py
 
@@ -7,7 +7,7 @@ starter is what nano was trained on. nano_heldout has one scene that no training
 background colour, every subject once; a third of it in the phrasing that was never trained on. nano_fit is what maps
 between layers are fitted on: every subject once, in scenes of the training. nano_long holds the scenes of nano_heldout
 in many words, nano_emphasis with two words at odds, one of them in parentheses. nano_v1_heldout is of the wider domain
-of version 1: singles, pairs and counts that no training picture shows. nano_blob asks for a style that nano has never
+of version 1: singles, pairs and counts that no training picture shows. nano_ink asks for a style that nano has never
 seen, for subjects that are kept from LoRAs that teach it. A test compares the committed files with what this writes.
 """
 
@@ -238,24 +238,24 @@ def nano_v1_heldout() -> dict[str, Any]:
     }
 
 
-def nano_blob() -> dict[str, Any]:
+def nano_ink() -> dict[str, Any]:
     """One prompt for each subject that is kept from LoRAs of this style, on each background in turn."""
     rng, entries = np.random.default_rng(SEED), []
-    for number, subject in enumerate(KEPT_FROM_ADAPTERS["blob"]):
+    for number, subject in enumerate(KEPT_FROM_ADAPTERS["ink"]):
         colour = list(COLOURS)[number * 5 % len(COLOURS)]
-        scene = Scene("single", subject, "blob", colour)
+        scene = Scene("single", subject, "ink", colour)
         entries.append(
             {
-                "id": f"blob_{number + 1:03d}",
+                "id": f"ink_{number + 1:03d}",
                 "category": "unseen_style",
                 "difficulty": "hard",
                 "prompt": fill(FRAMES[number % 5], scene, noun_phrase(subject), rng),
-                "elements": [{"subject": subject}, {"style": "blob"}, {"colour": colour}],
+                "elements": [{"subject": subject}, {"style": "ink"}, {"colour": colour}],
             }
         )
     return {
         "version": 1,
-        "description": "30 subjects in a style that nano has never seen, blob (Noto's first emoji): for a LoRA of it.",
+        "description": "30 subjects in a style that nano has never seen, ink (lines in one colour): for a LoRA of it.",
         "prompts": entries,
     }
 
@@ -268,7 +268,7 @@ def as_yaml(content: dict[str, Any]) -> str:
     return head + yaml.safe_dump(content, sort_keys=False, width=110)
 
 
-SETS = (starter, nano_heldout, nano_fit, nano_long, nano_emphasis, nano_v1_heldout, nano_blob)
+SETS = (starter, nano_heldout, nano_fit, nano_long, nano_emphasis, nano_v1_heldout, nano_ink)
 
 
 def main() -> None:

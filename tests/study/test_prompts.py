@@ -188,10 +188,10 @@ def test_importing_the_module_reads_no_yaml_and_no_torch():
 
 def test_every_shipped_set_is_sound():
     sets = [
-        "nano_blob",
         "nano_emphasis",
         "nano_fit",
         "nano_heldout",
+        "nano_ink",
         "nano_long",
         "nano_v1_heldout",
         "standard",

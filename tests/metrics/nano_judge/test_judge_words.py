@@ -132,7 +132,7 @@ def test_elements_win_over_the_text(words, elements, expected):
     assert words.asked("an owl, cartoon style, brown background", elements) == expected
 
 
-@pytest.mark.parametrize("name", ["starter", "nano_heldout", "nano_v1_heldout", "nano_fit", "nano_long", "nano_blob"])
+@pytest.mark.parametrize("name", ["starter", "nano_heldout", "nano_v1_heldout", "nano_fit", "nano_long", "nano_ink"])
 def test_the_prompt_s_words_are_its_elements(words, name):
     for prompt in load_prompts(name):
         from_elements = words.asked("", prompt.elements)
