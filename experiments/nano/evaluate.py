@@ -52,11 +52,11 @@ def right(values: list[float]) -> str:
     return f"{100 * good / len(values):5.1f} [{100 * low:4.1f}, {100 * high:5.1f}] {len(values):4d}"
 
 
-def table(rows: list[tuple[dict[str, Any], dict[str, float | None]]]) -> None:
-    """Shares by what is asked, of all scenes, of each kind, and by whether the wording is known."""
+def table(rows: list[tuple[dict[str, Any], dict[str, float | None]]], kinds: dict[str, list[int]]) -> None:
+    """Shares by what is asked: of all, of each kind (the numbers of its rows), and by whether the wording is known."""
     groups = {
         "all": rows,
-        **{kind: [row for row in rows if row[0]["kind"] == kind] for kind in SHARES},
+        **{kind: [rows[i] for i in numbers] for kind, numbers in kinds.items()},
         "known words": [row for row in rows if "phrasing" not in row[0]["held_out"]],
         "unknown words": [row for row in rows if "phrasing" in row[0]["held_out"]],
     }
@@ -100,12 +100,12 @@ def main() -> None:
     records = cell.records()
     scores = scores_of(cell, records)
     rows = [(entries[int(r["prompt_id"].split("_")[1])], scores[r["prompt_id"], r["seed"]]) for r in records]
+    kinds = {kind: [i for i, row in enumerate(rows) if row[0]["kind"] == kind] for kind in SHARES}
     print(f"{len(rows)} scenes; per cent right [95 %] of how many")
-    table(rows)
+    table(rows, kinds)
     misses(rows)
-    shown = {kind: [i for i, row in enumerate(rows) if row[0]["kind"] == kind] for kind in SHARES}
-    sheets = {f"{args.name}_{kind}.png": numbers[: 8 * COLUMNS] for kind, numbers in shown.items()}
-    sheets[f"{args.name}.jpg"] = [i for kind, many in SHARES.items() for i in shown[kind][: many * COLUMNS]]
+    sheets = {f"{args.name}_{kind}.png": numbers[: 8 * COLUMNS] for kind, numbers in kinds.items()}
+    sheets[f"{args.name}.jpg"] = [i for kind, many in SHARES.items() for i in kinds[kind][: many * COLUMNS]]
     for name, numbers in sheets.items():
         labelled(
             [np.asarray(Image.open(cell.path / records[i]["path"]).convert("RGB")) for i in numbers],
