@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from llm_dit.compose import compose
+from llm_dit.metrics.base import Sample
+from llm_dit.metrics.nano_judge import NanoJudge
 from llm_dit.models.folder import SHIPPED
 from llm_dit.render import prepare, render
+from llm_dit.study.prompts import Element
 
 COLOURS = {"blue": (40, 100, 230), "red": (220, 40, 40), "green": (40, 160, 70), "yellow": (250, 210, 60)}
 
@@ -31,8 +34,9 @@ def test_the_background_is_the_one_asked_for(colour):
     assert min(distance, key=distance.get) == colour, seen
 
 
-def test_the_apple_of_the_readme_is_red_on_blue():
-    picture = draw("a red apple, 3d style, blue background")
+@pytest.mark.parametrize("model", ["nano", "nano_turbo"])
+def test_the_apple_of_the_readme_is_red_on_blue(model):
+    picture = draw("a red apple, 3d style, blue background", f"model={model}")
     centre = np.array(picture.image)[48:96, 40:88].reshape(-1, 3).mean(axis=0)
     assert centre[0] > centre[2] + 40  # red over blue in the middle
     assert border(picture)[2] > border(picture)[0] + 40  # blue over red around it
@@ -68,4 +72,23 @@ def test_it_equals_diffusers_pipeline():
 
 
 def test_the_weights_are_small_enough_to_ship():
-    assert 10 * 2**20 < sum(p.stat().st_size for p in SHIPPED.glob("nano*/**/*.safetensors")) < 32 * 2**20
+    assert 10 * 2**20 < sum(p.stat().st_size for p in SHIPPED.parent.rglob("*.safetensors")) < 32 * 2**20
+
+
+def test_the_distilled_model_draws_near_its_teacher_s_picture_at_a_third_of_the_forwards():
+    prompt = "a red apple, 3d style, blue background"
+    goal = draw(prompt, "sampler.steps=16").latents
+    student = draw(prompt, "model=nano_turbo")
+    plain = draw(prompt, "sampler.steps=8", "guidance=none").latents
+    assert (student.record["nfe"], draw(prompt).record["nfe"]) == (8, 24)
+    assert (student.latents - goal).abs().mean() < 0.75 * (plain - goal).abs().mean()
+
+
+def test_the_shipped_lora_draws_in_lines_and_without_it_nobody_does():
+    """A skull is a subject that the LoRA was trained on."""
+    judge = NanoJudge(None, "cpu", 2)
+    asked = tuple(Element(*pair) for pair in (("subject", "skull"), ("style", "ink"), ("colour", "yellow")))
+    prompt = "a skull, ink style, yellow background"
+    drawn = [draw(prompt, *more).image for more in ([], ["lora=shipped:ink"])]
+    plain, ink = (score.values for score in judge.score([Sample(image, prompt, asked) for image in drawn]))
+    assert plain["nano_judge_style"] < 0.1 < 0.5 < ink["nano_judge_style"]

@@ -28,8 +28,9 @@ def installed(tmp_path_factory):
 def test_what_is_inside(installed):
     here = {str(p.relative_to(ROOT)) for folder in ("conf", "templates") for p in (ROOT / folder).rglob("*.*")}
     here = {p for p in here if not p.startswith("conf/local")}
-    weights = ROOT / "src" / "llm_dit" / "metrics" / "nano_judge" / "weights"
-    here |= {f"metrics/nano_judge/weights/{p.name}" for p in weights.iterdir()}
+    package = ROOT / "src" / "llm_dit"
+    here |= {str(p.relative_to(package)) for p in package.rglob("*.safetensors")}
+    here |= {str(p.relative_to(package)) for p in (package / "metrics/nano_judge/weights").iterdir()}
     assert here <= {str(p.relative_to(installed / "llm_dit")) for p in (installed / "llm_dit").rglob("*")}
     for part in ("transformer", "vae"):
         assert (

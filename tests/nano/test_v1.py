@@ -116,14 +116,14 @@ def test_a_placement_is_held_out_whichever_way_it_is_said(recipe):
 
 def test_training_shows_and_says_nothing_that_is_held_out(recipe):
     d, p, m = recipe("domain"), recipe("phrasings"), recipe("make_data")
-    entries = m.training_entries()
+    entries = m.training_entries() + m.more_entries()
     assert not [scene for scene, _, _ in entries if d.why_held_out(scene)]
     assert all(d.taught(subject, scene.style) for scene, _, _ in entries for subject in scene.subjects)
     assert {(scene.subject, scene.style) for scene, _, _ in entries if scene.kind == "single"} == {
         (subject, style) for subject in d.SUBJECTS for style in d.STYLES if d.taught(subject, style)
     }
     texts = {text for _, prompts, _ in entries for text in prompts}
-    assert len(texts) < 21_000
+    assert len(texts) < 27_000
     for word in (*p.HELD_OUT_FILLERS, "please show me", "twosome", "trio", "placed higher", "Imagine a small"):
         assert not [text for text in texts if word in text], word
     held = m.heldout_entries(6, 40, 12, 40, 25)
@@ -133,11 +133,11 @@ def test_training_shows_and_says_nothing_that_is_held_out(recipe):
     pictures = Counter()
     for scene, _, n in entries:
         pictures[scene.kind] += n
-    assert 24_000 < sum(pictures.values()) < 27_000
+    assert 30_000 < sum(pictures.values()) < 33_000
     assert {kind: round(n / sum(pictures.values()), 2) for kind, n in pictures.items()} == {
-        "single": 0.69,
-        "pair": 0.22,
-        "count": 0.09,
+        "single": 0.55,
+        "pair": 0.33,
+        "count": 0.12,
     }
     relations = Counter(scene.relation for scene, _, _ in entries if scene.kind == "pair")
     assert max(relations.values()) < 1.1 * min(relations.values())
@@ -145,7 +145,7 @@ def test_training_shows_and_says_nothing_that_is_held_out(recipe):
 
 def test_prompts_fit_into_their_lengths(recipe):
     m, tokenizer = recipe("make_data"), load_gguf_tokenizer(smollm2_gguf_path())
-    texts = sorted({text for _, prompts, _ in m.training_entries() for text in prompts})[::7]
+    texts = sorted({text for _, prompts, _ in m.training_entries() + m.more_entries() for text in prompts})[::7]
     ids = tokenizer([format_prompt(ChatParts(text), "chatml").text for text in texts]).input_ids
     lengths = np.array([len(one) for one in ids])
     assert lengths.max() <= 64
@@ -199,7 +199,7 @@ def test_shards_are_read_as_pictures_with_prompts(recipe, tmp_path, monkeypatch)
     m = recipe("make_data")
     monkeypatch.setattr(m, "V1", tmp_path)
     monkeypatch.setattr(m, "SHARD", 2)
-    shards = m.Shards("train")
+    shards = m.Shards("train-0")
     for i in range(3):
         shards.add(np.full((8, 8, 3), i, np.uint8), {"prompts": [f"number {i}"]})
     shards.close()
@@ -260,7 +260,7 @@ def test_the_judge_knows_the_recipe_s_words(words):
 
 def test_every_prompt_of_the_training_is_understood(recipe, words):
     m = recipe("make_data")
-    for scene, prompts, _ in m.training_entries()[::5]:
+    for scene, prompts, _ in (m.training_entries() + m.more_entries())[::5]:
         facts = m.facts(scene)
         for text in prompts:
             asked = words.asked(text)
