@@ -174,4 +174,4 @@ def test_help_shows_examples_and_the_groups():
         [sys.executable, ROOT / "experiments" / "run.py", "--help"], capture_output=True, text=True, check=True
     )
     assert 'run.py "a red apple, 3d style, blue background" seed=7' in done.stdout
-    assert "model: nano, tiny, z_image, z_image_turbo" in done.stdout
+    assert "model: nano, nano_turbo, tiny, z_image, z_image_turbo" in done.stdout

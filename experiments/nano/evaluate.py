@@ -53,7 +53,7 @@ def right(values: list[float]) -> str:
 
 
 def table(rows: list[tuple[dict[str, Any], dict[str, float | None]]], kinds: dict[str, list[int]]) -> None:
-    """Shares by what is asked: of all, of each kind (the numbers of its rows), and by whether the wording is known."""
+    """Shares by what is asked: of all, of each kind, and by whether the wording is known. kinds: each one's rows."""
     groups = {
         "all": rows,
         **{kind: [rows[i] for i in numbers] for kind, numbers in kinds.items()},

@@ -1,15 +1,15 @@
 """Draw the training set of nano, version 1, and write what is held out of it.
 
-    uv run python experiments/nano/make_data.py             # assets/nano/v1/train-*.tar, unseen styles, heldout.json
+    uv run python experiments/nano/make_data.py             # assets/nano/v1: train-*.tar, unseen_*.tar, heldout.json
     uv run python experiments/nano/make_data.py --sheets    # only sheets to look at: assets/nano/v1/sheet_*.png
 
 A shard holds KEY.png (128 px) and KEY.json: {"prompts": [...], ...}, of which one prompt is taken at each visit; the
 other fields say what is shown. The mix of the first part, train-0*.tar, of 25,200 pictures, is 69 % single subjects (a
 sixth of them small or large), 22 % pairs, 9 % counts: a single subject has to teach 450 drawings on 12 grounds each;
-pairs and counts show the same drawings again, small, each as often as plain. Its last shards, from 008 on, hold second
-and third pictures of singles. The second part, train-1*.tar, has 6,300 pictures of other pairs and counts, which are
-harder to learn. Every prompt is encoded once before training, so the number of different prompts is kept below
-30,000. Everything follows from SEED.
+pairs and counts show the same drawings again, small, each as often as plain. Its last shards, from 008 on, hold only
+second and third pictures, most of them of singles. The second part, train-1*.tar, has 6,300 pictures of other pairs and
+counts, which are harder to learn. unseen_STYLE-*.tar are for adapters. Every prompt is encoded once before training, so
+the number of different prompts is kept below 30,000. Everything follows from SEED.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ PAIRS, PAIRS_TWICE, PAIRS_OPEN = 7500, 2000, 0.12  # pairs; how many are drawn t
 COUNTED = {1: 420, 2: 1500, 3: 1350}  # how many scenes of each count
 MORE_PAIRS, MORE_COUNTED = 8000, {2: 1200, 3: 1100}  # of the second part, train-1*.tar
 FOR_ADAPTERS = 12  # pictures of each subject, for an adapter
-NOT_FOR_ADAPTERS = {"volcano", "tent", "rainbow"}  # FxEmoji draws these as a square with a scene of its own
+# FxEmoji draws these as a square with a scene of its own; left out for all adapters alike.
+NOT_FOR_ADAPTERS = {"volcano", "tent", "rainbow"}
 
 Entry = tuple[Scene, list[str], int]  # what is shown, its prompts, how many pictures
 
@@ -124,7 +125,7 @@ def counts(rng: np.random.Generator, scenes: dict[int, int] = COUNTED) -> Iterat
 
 
 def training_entries() -> list[Entry]:
-    """All scenes of the training with their prompts, in a fixed mixed order.
+    """All scenes of the first part with their prompts, in a fixed mixed order.
 
     They are made for the whole domain, so that a scene's prompts, and what was encoded of them, stay when another part
     of it is taught.

@@ -1,12 +1,12 @@
-"""Put what was trained where it ships: folders in diffusers' layout, float16, under src/llm_dit/models.
+"""Put what was trained where it ships, under src/llm_dit/models: float16 folders in diffusers' layout, and the LoRA.
 
     uv run python experiments/nano/ship.py vae                       # assets/nano/v1/vae -> nano/vae
     uv run python experiments/nano/ship.py nano [TRAINING]           # outputs/train/nano_more -> nano/transformer
     uv run python experiments/nano/ship.py nano_turbo [TRAINING]     # outputs/train/nano_turbo -> nano_turbo
     uv run python experiments/nano/ship.py ink [TRAINING]            # outputs/train/nano_ink -> loras/ink.safetensors
 
-TRAINING may still run: then its newest checkpoint is taken. Prints what the rounding to float16 changes, and the
-size of all that ships. The judge ships by itself: judge_train.py.
+A transformer's TRAINING may still run: then its newest checkpoint is taken. The LoRA is copied as it was saved. Prints
+what the rounding to float16 changes, and the size of all that ships. The judge ships by itself: judge_train.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from llm_dit.metrics.nano_judge.words import LABELLED
 from llm_dit.render import render
 from llm_dit.study.prompts import Element
 
-SCENES = [("red apple", "3d", "blue"), ("cat", "cartoon", "green"), ("banana", "flat", "red"),
+SCENES = [("red apple", "3d", "blue"), ("cat", "cartoon", "white"), ("banana", "flat", "red"),
           ("pizza", "cartoon", "teal")]  # fmt: skip
 CAT = 1
 
