@@ -41,7 +41,7 @@ from domain import (
     taught,
     why_held_out,
 )
-from layouts import compose, load_sprites, picture, places, shade
+from layouts import STYLE_INDEX, compose, load_sprites, picture, places, shade
 from paths import V1
 from phrasings import prompt
 from PIL import Image
@@ -217,9 +217,10 @@ def write_for_adapters(style: str) -> None:
     """FOR_ADAPTERS pictures of each subject in a style nano is not taught; the .json says which are kept for asking."""
     if style in UNSEEN_STYLES:
         with np.load(V1 / f"unseen_{style}.npz") as file:
-            subjects, sprites = file["subjects"].tolist(), file["sprites"][:, None]
+            icons, sprites, column = file["subjects"].tolist(), file["sprites"][:, None], 0
     else:
-        subjects, sprites = [s for s in SUBJECTS if drawn(s, style)], load_sprites()
+        icons, sprites, column = list(SUBJECTS), load_sprites(), STYLE_INDEX[style]
+    subjects = [s for s in icons if drawn(s, style)]
     usable = [s for s in subjects if s in TAUGHT_SUBJECTS and s not in NOT_FOR_ADAPTERS]
     kept = KEPT_FROM_ADAPTERS[style]
     rng = np.random.default_rng((SEED, 5))
@@ -228,11 +229,8 @@ def write_for_adapters(style: str) -> None:
         for subject in usable:
             if subject not in kept:
                 scene = Scene("single", subject, style, next(colours))
-                if style in UNSEEN_STYLES:
-                    pixels = compose(sprites, [subjects.index(subject)], 0, places(scene, rng),
-                                     shade(scene.colour, rng))  # fmt: skip
-                else:
-                    pixels = picture(sprites, scene, rng)
+                where, ground = places(scene, rng), shade(scene.colour, rng)
+                pixels = compose(sprites, [icons.index(subject)], column, where, ground)
                 shards.add(pixels, {"prompts": [prompt(scene, rng) for _ in range(2)], **facts(scene)})
     shards.close()
     about = {"style": style, "trained": [s for s in usable if s not in kept], "kept": kept,
