@@ -37,8 +37,7 @@ def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: st
     try:
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        model.save_config(staged)
-        forget_origin(staged / "config.json")
+        (staged / "config.json").write_text(portable_config(model), encoding="utf-8")
         weights = {name: p.detach().to(getattr(torch, dtype)) for name, p in model.state_dict().items()}
         write_tensors(staged / WEIGHTS, weights, header(facts))
         shutil.rmtree(target, ignore_errors=True)
@@ -49,11 +48,11 @@ def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: st
     return target
 
 
-def forget_origin(config: Path) -> None:
-    """Take out of a diffusers config the folder that the model was read from: it means nothing on another machine."""
-    values = json.loads(config.read_text())
+def portable_config(model: Any) -> str:
+    """A diffusers model's config.json without the folder it was read from, which means nothing on another machine."""
+    values = json.loads(model.to_json_string())
     values.pop("_name_or_path", None)
-    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
 def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
