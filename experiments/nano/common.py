@@ -1,4 +1,4 @@
-"""Small things that every stage of the recipe needs: optimisers, checkpoints, picture tensors, a grid of pictures."""
+"""Small things that the stages of the recipe share: optimisers, checkpoints, picture tensors, a round trip, a grid."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from paths import ASSETS
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel
@@ -72,6 +73,12 @@ def to_tensor(pictures: np.ndarray) -> torch.Tensor:
 def to_pictures(x: torch.Tensor) -> np.ndarray:
     """float [n, 3, h, w] in -1..1 -> uint8 [n, h, w, 3]."""
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+@torch.no_grad()
+def through_vae(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
+    """Pictures [n, 3, h, w] in -1..1 as they come back from the VAE (its mean latents), in -1..1."""
+    return torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in x.split(16)]).clamp(-1, 1)
 
 
 def save_grid(x: torch.Tensor, columns: int, name: str) -> None:

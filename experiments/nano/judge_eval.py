@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from common import to_tensor
-from domain import COUNTS, STYLES, Scene
+from common import through_vae, to_tensor
+from domain import COUNTS, STYLES
 from judge_bank import make_bank
 from judge_batches import batch
 from judge_icons import KEYS, load_icons
 from judge_nothing import nothing
 from layouts import compose, load_sprites, picture, places, shade
+from make_data import scene_of
 from paths import V1
 from train_vae import newest_vae
 from write_prompts import asked_pairs
@@ -40,13 +41,6 @@ SEED = 83
 def asked_of(words: Vocabulary, entry: dict) -> Asked:
     """What an entry of heldout.json asks for."""
     return words.asked("", asked_pairs(entry))
-
-
-def scene_of(entry: dict) -> Scene:
-    """An entry of heldout.json as a Scene."""
-    subject, *other = entry["subjects"]
-    rest = {key: entry[key] for key in ("size", "relation", "count") if key in entry}
-    return Scene(entry["kind"], subject, entry["style"], entry["colour"], other=other[0] if other else None, **rest)
 
 
 def line(what: str, judge: NanoJudge, x: torch.Tensor, asked: list[dict]) -> None:
@@ -205,10 +199,7 @@ def main() -> None:
     for kind in ("single", "pair", "count"):
         at = [i for i, entry in enumerate(entries) if entry["kind"] == kind]
         line(f"true {kind}s", judge, x[at], [entries[i] for i in at])
-    vae = newest_vae()
-    with torch.no_grad():
-        rebuilt = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in x.split(16)]).clamp(-1, 1)
-    line("all, through the VAE", judge, rebuilt, entries)
+    line("all, through the VAE", judge, through_vae(newest_vae(), x), entries)
     for what, change in wrongly(rng).items():
         changed = [(i, change(entry)) for i, entry in enumerate(entries)]
         kept = [(i, entry) for i, entry in changed if entry is not None]

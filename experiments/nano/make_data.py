@@ -167,6 +167,13 @@ def facts(scene: Scene) -> dict:
     return {**whole, **more[scene.kind]}
 
 
+def scene_of(entry: dict) -> Scene:
+    """What facts wrote, an entry of heldout.json say, as a Scene again."""
+    subject, *other = entry["subjects"]
+    rest = {key: entry[key] for key in ("size", "relation", "count") if key in entry}
+    return Scene(entry["kind"], subject, entry["style"], entry["colour"], other=other[0] if other else None, **rest)
+
+
 def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     """One member, with no time or owner, so that the same data make the same file."""
     member = tarfile.TarInfo(name)

@@ -14,7 +14,7 @@ import argparse
 
 import numpy as np
 import torch
-from common import to_pictures, to_tensor
+from common import through_vae, to_pictures, to_tensor
 from diffusers import AutoencoderKL
 from domain import STYLES
 from layouts import load_sprites, picture, places
@@ -53,7 +53,7 @@ def main() -> None:
         scenes = [scene for i in range(count) for scene in [by_style[list(STYLES)[i % 4]][i // 4]]]
         pixels = [picture(sprites, s, np.random.default_rng((SEED, 9, i))) for i, s in enumerate(scenes)]
         x = to_tensor(np.stack(pixels))
-        rebuilt = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in x.split(16)]).clamp(-1, 1)
+        rebuilt = through_vae(vae, x)
         error, inside = (rebuilt - x).square(), torch.zeros(count, 1, SIZE, SIZE)
         for i, scene in enumerate(scenes):
             for p in places(scene, np.random.default_rng((SEED, 9, i))):  # the same as in the picture
