@@ -124,7 +124,7 @@ def counts(rng: np.random.Generator, scenes: dict[int, int] = COUNTED) -> Iterat
                     break
 
 
-def training_entries() -> list[Entry]:
+def first_entries() -> list[Entry]:
     """All scenes of the first part with their prompts, in a fixed mixed order.
 
     They are made for the whole domain, so that a scene's prompts, and what was encoded of them, stay when another part
@@ -142,13 +142,18 @@ def training_entries() -> list[Entry]:
     return _taught_and_mixed(entries, 3)
 
 
-def more_entries() -> list[Entry]:
+def second_entries() -> list[Entry]:
     """The second part: other pairs and counts, which are the harder to learn, told in known words."""
     entries = [
         *pairs(np.random.default_rng((SEED, 11)), MORE_PAIRS, 0),
         *counts(np.random.default_rng((SEED, 12)), MORE_COUNTED),
     ]
     return _taught_and_mixed(entries, 13)
+
+
+def training_entries() -> list[Entry]:
+    """Both parts."""
+    return first_entries() + second_entries()
 
 
 def _taught_and_mixed(entries: list[Entry], seed: int) -> list[Entry]:
@@ -300,7 +305,7 @@ def write_sheets() -> None:
     from sheets import labelled
 
     sprites, by_kind = load_sprites(), {}
-    for scene, prompts, _ in training_entries():
+    for scene, prompts, _ in first_entries():
         name = scene.size if scene.kind == "single" else f"{scene.kind}_{scene.relation or scene.count}"
         by_kind.setdefault(name.replace(" ", "_"), []).append((scene, prompts))
     for name, group in by_kind.items():
@@ -315,7 +320,7 @@ def main() -> None:
     if parser.parse_args().sheets:
         write_sheets()
         return
-    parts, texts = (training_entries(), more_entries()), set()
+    parts, texts = (first_entries(), second_entries()), set()
     for entries in parts:
         pictures = Counter()
         for scene, _, n in entries:

@@ -23,7 +23,7 @@ from common import average_of, keep, make_optimizers, resume, save_grid, take_st
 from diffusers import AutoencoderKL
 from domain import STYLES
 from layouts import Place, compose, load_sprites, picture
-from make_data import training_entries
+from make_data import first_entries
 from paths import SHIPPED, SIZE, V1
 
 from llm_dit.train.optimizers import set_rates
@@ -118,7 +118,7 @@ def export(pictures: int = 400) -> None:
         newest_vae(**factors, force_upcast=False).half().save_pretrained(V1 / "vae")
         print(f"{V1 / 'vae'}: {factors}, as shipped")
         return
-    sprites, scenes = load_sprites(), [scene for scene, _, _ in training_entries()[:pictures]]
+    sprites, scenes = load_sprites(), [scene for scene, _, _ in first_entries()[:pictures]]
     x = to_tensor(np.stack([picture(sprites, s, np.random.default_rng((SEED, i))) for i, s in enumerate(scenes)]))
     vae = newest_vae()
     latents = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(16)])
@@ -151,7 +151,7 @@ def main() -> None:
     if args.export:
         export()
         return
-    sprites, scenes = load_sprites(), [scene for scene, _, _ in training_entries()]
+    sprites, scenes = load_sprites(), [scene for scene, _, _ in first_entries()]
     share = np.array([SHARES[s.size if s.kind == "single" else s.kind] for s in scenes])
     share /= share.sum()
     vae = fresh_vae().to(memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ from common import through_vae, to_pictures, to_tensor
 from diffusers import AutoencoderKL
 from domain import STYLES
 from layouts import load_sprites, picture, places
-from make_data import SEED, training_entries
+from make_data import SEED, first_entries
 from paths import SHIPPED, SIZE, V1
 from PIL import Image
 from train_vae import newest_vae
@@ -44,7 +44,7 @@ def main() -> None:
         else AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
     )
     sprites, groups = load_sprites(), {}
-    for scene, _, _ in training_entries():
+    for scene, _, _ in first_entries():
         name = scene.size if scene.kind == "single" else f"{scene.kind} {scene.count if scene.other is None else 2}"
         groups.setdefault(name, {style: [] for style in STYLES})[scene.style].append(scene)
     print(f"{'':10s}" + "".join(f"{style:>16s}" for style in STYLES) + f"{'all':>16s}{'worst':>8s}")

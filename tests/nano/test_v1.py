@@ -116,7 +116,7 @@ def test_a_placement_is_held_out_whichever_way_it_is_said(recipe):
 
 def test_training_shows_and_says_nothing_that_is_held_out(recipe):
     d, p, m = recipe("domain"), recipe("phrasings"), recipe("make_data")
-    entries = m.training_entries() + m.more_entries()
+    entries = m.training_entries()
     assert not [scene for scene, _, _ in entries if d.why_held_out(scene)]
     assert all(d.taught(subject, scene.style) for scene, _, _ in entries for subject in scene.subjects)
     assert {(scene.subject, scene.style) for scene, _, _ in entries if scene.kind == "single"} == {
@@ -145,7 +145,7 @@ def test_training_shows_and_says_nothing_that_is_held_out(recipe):
 
 def test_prompts_fit_into_their_lengths(recipe):
     m, tokenizer = recipe("make_data"), load_gguf_tokenizer(smollm2_gguf_path())
-    texts = sorted({text for _, prompts, _ in m.training_entries() + m.more_entries() for text in prompts})[::7]
+    texts = sorted({text for _, prompts, _ in m.training_entries() for text in prompts})[::7]
     ids = tokenizer([format_prompt(ChatParts(text), "chatml").text for text in texts]).input_ids
     lengths = np.array([len(one) for one in ids])
     assert lengths.max() <= 64
@@ -260,7 +260,7 @@ def test_the_judge_knows_the_recipe_s_words(words):
 
 def test_every_prompt_of_the_training_is_understood(recipe, words):
     m = recipe("make_data")
-    for scene, prompts, _ in (m.training_entries() + m.more_entries())[::5]:
+    for scene, prompts, _ in m.training_entries()[::5]:
         facts = m.facts(scene)
         for text in prompts:
             asked = words.asked(text)
