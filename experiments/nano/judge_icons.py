@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from domain import STYLES, SUBJECTS, UNSEEN_STYLES, drawn
-from layouts import load_sprites
+from layouts import load_sprites, load_unseen
 from paths import V1
 from vocabulary import COLOURS
 
@@ -56,14 +56,9 @@ def load_icons() -> Icons:
     others = range(len(SUBJECTS), len(labels))
     alike = {i for i in others if LOOK_ALIKES.search(labels[i]) or words & set(labels[i].lower().split())}
     unseen = [i for i in others if i not in alike and hashlib.sha256(labels[i].encode()).digest()[0] % 6 == 0]
-    more = [load_unseen(style) for style in UNSEEN_STYLES]
+    kept = [load_unseen(style) for style in UNSEEN_STYLES]
+    more = [dict(zip(map(KEYS[0].index, subjects), sprites, strict=True)) for subjects, sprites in kept]
     return Icons(load_sprites(), more, [i for i in others if i not in unseen], unseen, alike)
-
-
-def load_unseen(style: str) -> dict[int, np.ndarray]:
-    """Sprites of a style that nano never sees, by the subject's number."""
-    with np.load(V1 / f"unseen_{style}.npz") as file:
-        return dict(zip(map(KEYS[0].index, file["subjects"].tolist()), file["sprites"], strict=True))
 
 
 def pixels_of(icons: Icons, number: int, style: int, ink: tuple[int, int, int]) -> np.ndarray:

@@ -44,6 +44,12 @@ def load_sprites() -> np.ndarray:
     return np.load(V1 / "sprites.npy", mmap_mode="r")
 
 
+def load_unseen(style: str) -> tuple[list[str], np.ndarray]:
+    """Subjects that a style kept from training has, and their sprites: uint8 [subjects, 160, 160, 4]."""
+    with np.load(V1 / f"unseen_{style}.npz") as file:
+        return file["subjects"].tolist(), file["sprites"]
+
+
 def ink_on(colour: tuple[int, ...]) -> tuple[int, int, int]:
     """Black ink, or white where the background is dark (relative luminance below 0.2, far from any of COLOURS)."""
     linear = (np.asarray(colour, float) / 255) ** 2.2

@@ -41,7 +41,7 @@ from domain import (
     taught,
     why_held_out,
 )
-from layouts import STYLE_INDEX, compose, load_sprites, picture, places, shade
+from layouts import STYLE_INDEX, compose, load_sprites, load_unseen, picture, places, shade
 from paths import V1
 from phrasings import prompt
 from PIL import Image
@@ -228,8 +228,8 @@ def write_training(entries: list[Entry], name: str, seed: int) -> None:
 def write_for_adapters(style: str) -> None:
     """FOR_ADAPTERS pictures of each subject in a style nano is not taught; the .json says which are kept for asking."""
     if style in UNSEEN_STYLES:
-        with np.load(V1 / f"unseen_{style}.npz") as file:
-            icons, sprites, column = file["subjects"].tolist(), file["sprites"][:, None], 0
+        icons, drawings = load_unseen(style)
+        sprites, column = drawings[:, None], 0
     else:
         icons, sprites, column = list(SUBJECTS), load_sprites(), STYLE_INDEX[style]
     subjects = [s for s in icons if drawn(s, style)]
