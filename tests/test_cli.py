@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from llm_dit.models.tiny import save_tiny_folder
-from llm_dit.picture import read_record
+from llm_dit.picture import Picture, read_record, save_picture
 from llm_dit.render import render
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +51,22 @@ def test_a_replay_takes_changes_and_says_what_differs(run_main):
         "not the same pixels as the original; different: prompt.text",
     ]
     assert read_record("outputs/images/new.png")["seed"] == 5
+
+
+def test_a_replay_leaves_its_original_and_is_compared_with_it(run_main):
+    _, out, _, _ = run_main("x", "model=tiny", "seed=3")
+    original = Path(out.strip())
+    record = read_record(original) | {"pixels_sha256": "of another machine", "device": "cuda"}
+    save_picture(Picture(Image.open(original), record, None), original.parent, original.stem)
+    before = original.read_bytes()
+    _, again, _, written = run_main(f"from_image={original}")
+    assert again.splitlines() == [
+        str(original.with_stem(original.stem + "_again")),
+        "not the same pixels as the original; different: device",
+    ]
+    assert (len(written), original.read_bytes()) == (2, before)
+    _, planned, _, _ = run_main(f"from_image={original}", "dry_run=true")
+    assert planned.splitlines()[0] == again.splitlines()[0]
 
 
 def test_a_replay_with_another_template_wears_that_template(run_main):

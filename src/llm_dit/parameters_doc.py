@@ -16,7 +16,7 @@ HEAD = """# Parameters
 Every setting there is, generated from `src/llm_dit/config/` by `uv run python -m llm_dit.parameters_doc`.
 Set one as `key=value`, choose a group's option as `group=option`. "Default" is the plain default; the model option
 (`conf/model/`) sets size, steps and guidance for its model, and `conf/config.yaml` chooses `tracker=wandb`. A setting
-that changes the picture is part of the picture's identity, the ten digits at the end of its file name.
+that changes the picture is part of the picture's identity, the ten hex digits at the end of its file name.
 """
 
 

@@ -58,9 +58,11 @@ def identity(config: Config) -> str:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Hash of a file's bytes. Raises ImageError when it cannot be read."""
+    """Hash of a picture file's bytes. Raises ImageError when it cannot be read."""
     try:
         return hashlib.sha256(user_path(path).read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: there is no such picture.") from error
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
 

@@ -42,9 +42,8 @@ def config_from_image(config: Config, overrides: Iterable[str]) -> Config:
     return check(values)
 
 
-def compare_with_original(config: Config, record: dict[str, Any]) -> str:
-    """One line: whether a replay gave the pixels of config.from_image, and if not, what was different."""
-    before = read_record(str(config.from_image))
+def compare_with_original(before: dict[str, Any], record: dict[str, Any]) -> str:
+    """One line: whether a replay gave the pixels of its original, and if not, what was different in their records."""
     if record["pixels_sha256"] == before["pixels_sha256"]:
         return "the same pixels as the original"
     facts = ("device", "dtype", "model_fingerprint", "versions", "init_image_sha256", "seed")

@@ -33,12 +33,12 @@ is left out here):
 
 ```bash
 uv run experiments/run.py sweep=z_image_turbo_shift_steps sampler.steps=9
-uv run experiments/run.py sweep=z_image_turbo_shift_steps sampler.shift=1,1.5,2,2.5,3,3.5,4,5 sampler.steps=4,6,8,12,16
+uv run experiments/run.py sweep=z_image_turbo_shift_steps sampler.shift=1,1.5,2,2.5,3,3.5,4,5 sampler.steps=4,6,9,12,16
 uv run experiments/run.py sweep=z_image_turbo_hidden_layer encoder_layer.index=-1,-2,-3,-4,-5,-6
 uv run experiments/run.py sweep=z_image_turbo_hidden_layer encoder_layer.index=-2,-13,-15,-17,-19,-21,-23,-25
 uv run experiments/run.py sweep=z_image_turbo_layer_weights encoder_layer.combine=norm_mean
 uv run experiments/run.py sweep=z_image_turbo_layer_cfg encoder_layer.index=-2,-14,-18 guidance.guidance_scale=0,1.5,2.5
-uv run experiments/run.py sweep=z_image_turbo_dype_schedule width=3072 height=3072 dype.method=yarn,dy_ntk
+uv run experiments/run.py sweep=z_image_turbo_dype_schedule width=3072 height=3072 dype.method=dy_yarn,dy_ntk
 uv run experiments/run.py sweep=z_image_turbo_think_block "prompts.categories=[animals]" "seeds=[1,2,3]"
 ```
 

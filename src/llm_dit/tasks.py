@@ -11,7 +11,8 @@ from llm_dit.conditioning import fit_prompt, read_said, settle_prompt, token_wei
 from llm_dit.config import Config, seeds_of
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import ConfigError, ImageError, OutputError
-from llm_dit.picture import Picture, check_writable, picture_name, save_picture
+from llm_dit.paths import user_path
+from llm_dit.picture import Picture, check_writable, picture_name, read_record, save_picture
 from llm_dit.replay import compare_with_original, config_from_image
 
 
@@ -19,18 +20,19 @@ def render_task(config: Config) -> list[str]:
     """Draw, save as each picture is finished, print where. Returns the paths."""
     config = settle_prompt(config)
     folder = check_writable(config.output.dir)
-    seeds = seeds_of(config)
+    names = file_names(config, folder)
     if config.dry_run:
-        return plan_render(config, folder, seeds)
+        return plan_render(config, [folder / f"{name}.png" for name in names.values()])
 
     from llm_dit.render import render
 
+    original = read_record(config.from_image) if config.from_image else None
+
     paths: list[str] = []
-    with ProgressBars(pictures=len(seeds)) as bars:
+    with ProgressBars(pictures=len(names)) as bars:
 
         def save(picture: Picture) -> None:
-            name = picture_name(config, picture.record["seed"], alone=len(seeds) == 1)
-            paths.append(str(save_picture(picture, folder, name)))
+            paths.append(str(save_picture(picture, folder, names[picture.record["seed"]])))
             if len(paths) == 1:
                 for warning in picture.record["warnings"]:
                     bars.write(f"warning: {warning}", file=sys.stderr)
@@ -38,19 +40,28 @@ def render_task(config: Config) -> list[str]:
             bars.picture_done()
 
         pictures = render(config, on_step=bars.step, on_picture=save)
-    if config.from_image:
-        print(compare_with_original(config, pictures[0].record))
+    if original:
+        print(compare_with_original(original, pictures[0].record))
     return paths
 
 
-def plan_render(config: Config, folder: Path, seeds: list[int]) -> list[str]:
+def file_names(config: Config, folder: Path) -> dict[int, str]:
+    """Seed -> file name without ending. A replay never takes its original's place: it is told apart by _again."""
+    seeds = seeds_of(config)
+    names = {seed: picture_name(config, seed, alone=len(seeds) == 1) for seed in seeds}
+    if config.from_image:
+        taken = user_path(config.from_image).resolve()
+        names = {s: f"{n}_again" if (folder / f"{n}.png").resolve() == taken else n for s, n in names.items()}
+    return names
+
+
+def plan_render(config: Config, paths: list[Path]) -> list[str]:
     """Print the files that would be written and the memory it takes, and draw nothing."""
     from llm_dit.study.dry_run import forwards_of, memory_lines
 
-    paths = [str(folder / f"{picture_name(config, seed, alone=len(seeds) == 1)}.png") for seed in seeds]
     print(*paths, sep="\n")
     print(f"{len(paths)} pictures to draw, {forwards_of(config):g} forwards each", *memory_lines([config]), sep="\n")
-    return paths
+    return [str(path) for path in paths]
 
 
 def preview_task(config: Config) -> str:

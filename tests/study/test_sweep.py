@@ -17,6 +17,7 @@ from llm_dit.study.definition import Study
 from llm_dit.study.evidence.analysis import analyse
 from llm_dit.study.plan import Plan, PlannedCell
 from llm_dit.study.run import launched
+from llm_dit.study.store import SweepFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -279,6 +280,21 @@ def test_a_baseline_that_no_cell_is_is_told(run_main, tmp_path):
     assert (code, "no cell is the baseline sampler.shift=2.0" in err) == (0, True)
     study.write_text(text + "baseline: {sampler.shift: 2}\n")
     assert run_main(f"sweep={study}", "dry_run=true")[2] == ""
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_axis_that_is_pinned_is_no_part_of_the_baseline(run_main, tmp_path, steps):
+    study = tmp_path / "my.yaml"
+    study.write_text(
+        "settings: [model=tiny, prompt.text=x, tracker=none]\n"
+        "axes: {sampler.shift: [1.0, 2.0], sampler.steps: [1, 3]}\n"
+        "baseline: {sampler.shift: 2.0, sampler.steps: 1}\n"
+    )
+    code, _, err, _ = run_main(f"sweep={study}", f"sampler.steps={steps}", "metrics=sharpness")
+    assert (code, "baseline" in err) == (0, False)
+    analysis = analyse([SweepFolder(tmp_path / "outputs/sweeps/my")], resamples=100)
+    assert [arm["is_baseline"] for arm in analysis["arms"]] == [False, True]
+    assert not any("baseline" in warning for warning in analysis["warnings"])
 
 
 def test_a_cell_that_fails_midway_shows_what_it_lacks(sweep, monkeypatch):

@@ -34,7 +34,7 @@ class PromptsConfig:
 class TrackerConfig:
     """Where a sweep's pictures and numbers are shown as they come. The sweep's own folder holds them all anyway."""
 
-    name: str = param("none", "Tracker of a sweep.", image=False, choices=("none", "trackio", "wandb"))
+    name: str = param("none", "Tracker of sweeps and trainings.", image=False, choices=("none", "trackio", "wandb"))
     project: str = param("llm-dit", "Project in W&B; in Trackio every sweep is a project.", image=False)
 
 

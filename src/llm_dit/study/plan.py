@@ -65,7 +65,12 @@ def plan_sweep(parser: Any, arguments: list[str], master: DictConfig) -> Plan:
     fixed, swept = read_overrides(parser, prepare_overrides(study.settings), arguments)
     if "seed" in study.axes and not SEEDS & (fixed.keys() | swept.keys()):
         swept["seed"] = [grammar(seed) for seed in study.axes["seed"]]
-    study = replace(study, axes={k: v for k, v in study.axes.items() if k != "seed"})
+    study = replace(
+        study,
+        axes={k: v for k, v in study.axes.items() if k != "seed"},
+        # An axis that the command line pins is the same in all arms; the others tell which is the baseline.
+        baseline={k: v for k, v in study.baseline.items() if k not in fixed},
+    )
     fold_seeds(swept, fixed)
     cells = expand(study, fixed, swept)
     axes = [k for k in dict.fromkeys([*swept, *study.keys]) if k not in fixed]
