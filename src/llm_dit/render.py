@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from llm_dit.clock import Clock
 from llm_dit.conditioning import Encoded, encode_prompt, settle_prompt
 from llm_dit.config import Config, seeds_of
-from llm_dit.errors import ConfigError, ModelError, RenderError
+from llm_dit.errors import ConfigError, RenderError
 from llm_dit.models.cache import PARTS, Models, PartCache
+from llm_dit.models.fit import check_channels, check_features
 from llm_dit.models.place import at_work, choose_placement
 from llm_dit.picture import Picture, as_image, as_pixels, read_picture
 from llm_dit.record import describe
@@ -169,21 +170,9 @@ def with_texts(run: Run) -> Run:
 
 def check_fit(models: Models, positive: Encoded) -> None:
     """Load the rest and check that encoder, transformer and VAE belong together, before any step is paid."""
-    given, taken = positive.embeds.shape[1], models.transformer.cap_embedder[0].weight.shape[0]
-    layers = len(positive.layers["layers"])
-    if given != taken and positive.layers["combine"] == "concat":
-        raise ModelError(
-            f"encoder_layer.combine=concat gives {layers} x {given // layers} = {given} features a token, this "
-            f"transformer takes {taken}; another combine or encoder_layer.align=ridge fits it."
-        )
-    if given != taken:
-        raise ModelError(
-            f"the text encoder gives {given} features a token, the transformer takes {taken}: "
-            "model.text_encoder does not belong to this model."
-        )
-    drawn, decoded = models.transformer.in_channels, models.vae.config.latent_channels
-    if drawn != decoded:
-        raise ModelError(f"the transformer draws {drawn} latent channels, the VAE decodes {decoded}: not one model.")
+    layers = positive.layers
+    check_features(positive.embeds.shape[1], models.transformer, layers["combine"], len(layers["layers"]))
+    check_channels(models.transformer, models.vae.config.latent_channels)
     _ = models.loras  # so that one that does not fit is told here
 
 

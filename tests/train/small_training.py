@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from llm_dit.compose import compose
+from llm_dit.train.checkpoint import checkpoints
 
 
 @dataclass
@@ -89,3 +91,20 @@ def small_start(folder, channels=4):
             linear.bias.zero_()
     model.save_pretrained(folder / "transformer")
     return folder
+
+
+def state_of(folder):
+    """Every tensor of the newest checkpoint and of the result, by file."""
+    newest = checkpoints(folder / "t" / "checkpoints")[-1]
+    files = [
+        *newest.glob("*.safetensors"),
+        *(folder / "t").glob("*.safetensors"),
+        *(folder / "t").glob("transformer/*.safetensors"),
+    ]
+    return {str(path.relative_to(folder)): load_file(path) for path in files}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(
+        a[f].keys() == b[f].keys() and all(torch.equal(a[f][k], b[f][k]) for k in a[f]) for f in a
+    )

@@ -13,7 +13,7 @@ from llm_dit.errors import LabError
 from llm_dit.models.tiny import tiny_transformer
 from llm_dit.train.distill import Teacher
 from llm_dit.train.forward import stack_captions
-from llm_dit.train.task import train
+from llm_dit.train.task import train, training_folder
 
 
 @pytest.mark.parametrize("empty", [5, 40])  # the empty prompt pads as the captions do, or to more
@@ -55,6 +55,32 @@ def test_a_student_learns_the_guided_mean_velocity(tmp_path):
 def test_other_guidance_than_plain_is_refused(tmp_path):
     with pytest.raises(LabError, match="teaches plain guidance"):
         train(settings(tmp_path, "train.method=distill", "guidance=apg"), dataset=make_data())
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["guidance.sigma_low=0.2", "guidance.cfg_truncation=0.5", "slg.scale=1", "nag.scale=2", "prompt.negative=blurred"],
+)
+def test_guidance_that_the_teacher_would_not_have_is_refused_by_name(tmp_path, given):
+    with pytest.raises(LabError, match=f"leave out {given.split('=')[0]}"):
+        train(settings(tmp_path, "train.method=distill", given), dataset=make_data())
+
+
+@pytest.mark.parametrize("other", ["guidance.guidance_scale=5", "sampler.steps=2", "sampler.shift=4"])
+def test_another_teacher_or_grid_is_another_training(tmp_path, other):
+    shared = [
+        "train.method=distill",
+        "train.steps=2",
+        "guidance.guidance_scale=2",
+        "sampler.steps=4",
+        "sampler.shift=3",
+    ]
+    train(settings(tmp_path, *shared), dataset=make_data())
+    key = other.split("=")[0]
+    with pytest.raises(LabError, match=rf"{key} was \S+, is {other.split('=')[1]}"):
+        train(settings(tmp_path, *shared, other), dataset=make_data())
+    nameless = [training_folder(settings(tmp_path, *shared, "train.name=null", *more)) for more in ([], [other])]
+    assert nameless[0] != nameless[1]
 
 
 def test_idle_settings_are_told(tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from small_training import MemoryData, log_of, make_data, settings, small_start, without_seconds
+from small_training import MemoryData, log_of, make_data, same, settings, small_start, state_of, without_seconds
 
 from llm_dit.compose import compose, conf_dir
 from llm_dit.config import to_dict
@@ -21,23 +21,6 @@ from llm_dit.trackers.base import GuardedTracker, NoTracker
 from llm_dit.train.checkpoint import checkpoints
 from llm_dit.train.task import train
 from llm_dit.train.validate import check_validation
-
-
-def state_of(folder):
-    """Every tensor of the newest checkpoint and of the result, by file."""
-    newest = checkpoints(folder / "t" / "checkpoints")[-1]
-    files = [
-        *newest.glob("*.safetensors"),
-        *(folder / "t").glob("*.safetensors"),
-        *(folder / "t").glob("transformer/*.safetensors"),
-    ]
-    return {str(path.relative_to(folder)): load_file(path) for path in files}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(
-        a[f].keys() == b[f].keys() and all(torch.equal(a[f][k], b[f][k]) for k in a[f]) for f in a
-    )
 
 
 def in_child(work):
@@ -83,7 +66,11 @@ MIXED = [
 
 @pytest.mark.parametrize(
     ("method", "more"),
-    [("full", ["train.optimizer=muon"]), ("lora", ["train.lora.dropout=0.2", "train.gradient_checkpointing=true"])],
+    [
+        ("full", ["train.optimizer=muon"]),
+        ("full", ["train.optimizer=adamw8bit"]),
+        ("lora", ["train.lora.dropout=0.2", "train.gradient_checkpointing=true"]),
+    ],
 )
 def test_a_killed_training_that_goes_on_equals_an_unbroken_one(method, more, tmp_path):
     overrides = [f"train.method={method}", *MIXED, *more]
@@ -342,6 +329,8 @@ def test_a_tracker_is_told_the_log_once_also_of_a_training_that_goes_on(tmp_path
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["long_prompt=extend", "long_prompt.positions=ntk"], "plain positions"),
+        (["train.name=a/b"], "train.name='a/b': not a plain name"),
         (["train.trainable=layer.0.*"], r"train.trainable=layer.0.*: nothing to train"),
         (["train.trainable=layers"], r"must match whole names, such as 'layers\.0\.\S+'"),
         (["train.trainable='('"], "not a regular expression"),
@@ -354,7 +343,6 @@ def test_a_tracker_is_told_the_log_once_also_of_a_training_that_goes_on(tmp_path
         (["train.init=nowhere"], "train.init=nowhere: there is no such folder"),
         (["train.precision=fp16"], "float16 overflows"),
         (["train.method=ful"], "Did you mean 'full'"),
-        (["train.optimizer=adamw8bit"], "bitsandbytes|CUDA alone"),
         (["lora=somewhere.safetensors"], "training starts from the model without LoRAs"),
         (["emphasis=attention"], "captions are trained on as they stand; leave it out, or take emphasis=none"),
         (["mix=slerp", "mix.text=pears"], "mix=none"),

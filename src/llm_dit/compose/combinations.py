@@ -53,6 +53,7 @@ def check_combinations(config: Config) -> None:
         raise ConfigError(f"model.revision={model.revision}: only a hub id has one; model.path={model.path} is none.")
     _check_name("output.name", config.output.name)
     _check_name("sweep.name", config.sweep.name)
+    _check_name("train.name", config.train.name)
 
 
 def _check_second_prompt(config: Config) -> None:

@@ -58,7 +58,7 @@ class HardwareConfig:
     )
     attention_backend: str = param(
         "native",
-        "Attention kernel of the transformer, by diffusers' names; flash, _flash_3, sage and xformers need their own package.",
+        "Attention kernel of the transformer, by diffusers' names; flash, _flash_3, sage, xformers need a package.",
         image=False,
         choices=("native", "flex", "flash", "_flash_3", "sage", "xformers", "_native_math", "_native_efficient"),
     )

@@ -65,7 +65,9 @@ class Config:
     resume: bool = param(
         True, "Sweeps: continue what is there; false draws everything anew in a new folder.", image=False
     )
-    dry_run: bool = param(False, "render and sweeps: only list what would be drawn, with an estimate of time and memory.", image=False)
+    dry_run: bool = param(
+        False, "render and sweeps: only list what would be drawn, with an estimate of time and memory.", image=False
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder_layer: EncoderLayerConfig = field(default_factory=EncoderLayerConfig)
     long_prompt: LongPromptConfig = field(default_factory=LongPromptConfig)

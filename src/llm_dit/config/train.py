@@ -93,7 +93,7 @@ class TrainConfig:
     seed: int = param(42, "Seed of everything drawn in training.", image=False, ge=0, le=MAX_SEED)
     optimizer: str = param(
         "adamw",
-        "adamw; adamw8bit (needs bitsandbytes and CUDA) keeps its state in 8 bits; muon takes matrices by their "
+        "adamw; adamw8bit (needs bitsandbytes) keeps its state in 8 bits; muon takes matrices by their "
         "orthogonalised momentum and the rest by AdamW.",
         image=False,
         choices=("adamw", "adamw8bit", "muon"),

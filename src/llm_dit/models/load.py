@@ -51,7 +51,7 @@ def load_transformer(model: ModelConfig, placement: Placement, attention_backend
         folder = component_folder(model.path, "transformer", model.revision)
         transformer = _load_diffusers(ZImageTransformer2DModel, folder, placement)
     install_computed_rotary(transformer)
-    _set_attention(transformer, attention_backend)
+    set_attention(transformer, attention_backend)
     return _settle(transformer, placement)
 
 
@@ -274,7 +274,7 @@ def _language_model_folder(model: ModelConfig, component: str) -> Path:
     return language_model_folder(model.text_encoder, component)
 
 
-def _set_attention(transformer: Any, backend: str) -> None:
+def set_attention(transformer: Any, backend: str) -> None:
     """Choose the attention kernel. Also for native: diffusers keeps the last choice for the whole process."""
     try:
         with _quiet():

@@ -46,13 +46,15 @@ class State:
 def optimizer_tensors(
     optimizers: Mapping[str, torch.optim.Optimizer], trained: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """The optimisers' state as OPTIMISER/WEIGHT/KIND: tensor. Raises TypeError for a state that is no tensor."""
+    """The optimisers' state as OPTIMISER/WEIGHT/KIND: tensor; a plain whole number as an int64 of no dimensions."""
+    import torch
+
     names = {id(p): name for name, p in trained.items()}
     found = {}
     for which, optimizer in optimizers.items():
         for p, state in optimizer.state.items():
             for kind, value in state.items():
-                found[f"{which}/{names[id(p)]}/{kind}"] = value.detach()
+                found[f"{which}/{names[id(p)]}/{kind}"] = torch.as_tensor(value).detach()
     return found
 
 
@@ -66,11 +68,12 @@ def restore_optimizers(
     for which, optimizer in optimizers.items():
         plain = optimizer.state_dict()
         order = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, torch.Tensor]] = {}
+        state: dict[int, dict[str, torch.Tensor | int]] = {}
         for key, tensor in tensors.items():
             owner, name, kind = key.split("/")
             if owner == which:
-                state.setdefault(order.index(name), {})[kind] = tensor
+                whole = tensor.ndim == 0 and not tensor.is_floating_point()
+                state.setdefault(order.index(name), {})[kind] = tensor.item() if whole else tensor
         optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
 
 
@@ -112,10 +115,15 @@ def write_checkpoint(folder: Path, state: State, keep: int) -> Path:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Tensors as a safetensors file that has reached the disk."""
+    """Tensors as a safetensors file that has reached the disk; one that several names share is written for each."""
     from safetensors.torch import save_file
 
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, dict(metadata))
+    ready, stored = {}, set()
+    for name, tensor in tensors.items():
+        kept = tensor.cpu().contiguous()
+        ready[name] = kept.clone() if kept.data_ptr() in stored else kept
+        stored.add(kept.data_ptr())
+    save_file(ready, path, dict(metadata))
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -168,7 +176,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: Path) -
     keys = sorted(k for k in then.keys() | today.keys() if then.get(k) != today.get(k))
     faults = [f"{key} was {then.get(key)!r}, is {today.get(key)!r}" for key in keys]
     if before["data_fingerprint"] != now["data_fingerprint"]:
-        faults.append("data.path: the data are not the same")
+        faults.append("data.path: the data are not the same, or were encoded in another hardware.dtype")
     if before["base_fingerprint"] != now["base_fingerprint"]:
         faults.append("model.path or train.init: the weights to start from are not the same")
     if before["processes"] != now["processes"]:

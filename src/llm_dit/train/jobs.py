@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from llm_dit.config import Config
+from llm_dit.config import Config, GuidanceConfig
 from llm_dit.denoise.sigmas import noise_levels
 from llm_dit.errors import ConfigError
 from llm_dit.models.cache import PartCache
-from llm_dit.models.load import load_shift
+from llm_dit.models.fit import check_channels, check_features
+from llm_dit.models.load import load_shift, set_attention
 from llm_dit.models.place import Placement
 from llm_dit.train import outputs
 from llm_dit.train.distill import Distillation, Teacher
@@ -67,6 +68,7 @@ def flow_job(config: Config, dataset: Any, parts: PartCache, where: Where) -> Jo
     settings = config.train
     model = start_transformer(config, str(where.device), "bfloat16" if where.autocast else "float32")
     shift = own_shift(config, parts) if settings.shift is None else settings.shift
+    check_data(config, model, dataset, where)
     forward = where.prepare(TrainingForward(model, settings.compile).train())
     task = FlowTraining(forward, dataset, settings, shift, *where.rest)
 
@@ -81,18 +83,16 @@ def flow_job(config: Config, dataset: Any, parts: PartCache, where: Where) -> Jo
 def distill_job(config: Config, dataset: Any, parts: PartCache, where: Where) -> Job:
     """A student of the config's sampler.steps and shift, from a teacher under the config's guidance."""
     settings, guidance = config.train, config.guidance
-    if guidance.method != "cfg" or guidance.cfg_normalization or guidance.cfg_truncation < 1:
-        raise ConfigError(
-            "train.method=distill teaches plain guidance: leave guidance.method, guidance.cfg_normalization and "
-            "guidance.cfg_truncation as they are."
-        )
+    refuse_other_guidance(config)
     device = str(where.device)
     frozen = Placement(device, "bfloat16" if where.autocast else "float32")
     known = load_start(config.model, settings, frozen)
+    set_attention(known, config.hardware.attention_backend)
     teacher = Teacher(known, guidance.guidance_scale, dataset.empty_embeds, where.device, settings.compile)
     size = (config.default_size, config.default_size)
     grid, shift = noise_levels(config.sampler, lambda: own_shift(config, parts), size)
     model = start_transformer(config, device, "float32")
+    check_data(config, model, dataset, where)
     forward = where.prepare(TrainingForward(model, settings.compile).train())
     task = Distillation(
         forward, dataset, replace(settings, caption_dropout=0.0), shift, *where.rest,
@@ -106,6 +106,19 @@ def distill_job(config: Config, dataset: Any, parts: PartCache, where: Where) ->
         lambda folder, about: save_model(model, "transformer", folder, config, about),
         shift,
     )
+
+
+def refuse_other_guidance(config: Config) -> None:
+    """Raises ConfigError for guidance that the teacher of a distillation would not have."""
+    plain = replace(GuidanceConfig(), guidance_scale=config.guidance.guidance_scale)
+    given = [f"guidance.{f.name}" for f in fields(plain) if getattr(config.guidance, f.name) != getattr(plain, f.name)]
+    given += ["slg.scale"] * (config.slg.scale > 0) + ["nag.scale"] * (config.nag.scale > 1)
+    given += ["prompt.negative"] * bool(config.prompt.negative)
+    if given:
+        raise ConfigError(
+            "train.method=distill teaches plain guidance away from the empty prompt, by guidance.guidance_scale alone: "
+            f"leave out {', '.join(given)}."
+        )
 
 
 def vae_job(config: Config, dataset: Any, parts: PartCache, where: Where) -> Job:
@@ -131,6 +144,13 @@ def vae_job(config: Config, dataset: Any, parts: PartCache, where: Where) -> Job
         return save_model(vae, "vae", folder, config, about)
 
     return Job(vae, task, Showing, save)
+
+
+def check_data(config: Config, model: Any, dataset: Any, where: Where) -> None:
+    """Raises ModelError when what the data were encoded to does not fit the transformer."""
+    s, layer = config.train, config.encoder_layer
+    check_features(dataset.empty_embeds.shape[1], model, layer.combine, len(layer.layers))
+    check_channels(model, dataset.batch(0, 0, s.batch_size, s.seed, where.rank, where.world).latents.shape[1])
 
 
 def drawing(config: Config, model: Any, parts: PartCache) -> Callable[[Training], Validation]:

@@ -128,7 +128,7 @@ class Training:
             last = number == len(pieces) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(module):
                 loss, band = piece()
-                self.accelerator.backward(loss / s.accumulation)
+                (loss / s.accumulation).backward()
             share = loss.detach() / s.accumulation
             total, bands = (share, band) if total is None else (total + share, bands + band)
         set_rates(self.optimizers, rate_factor(self.step, s))

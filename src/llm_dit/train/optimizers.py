@@ -83,11 +83,11 @@ def make_optimizers(trained: Mapping[str, nn.Parameter], settings: TrainConfig) 
     if settings.optimizer == "adamw8bit":
         if importlib.util.find_spec("bitsandbytes") is None:
             raise ConfigError(
-                "train.optimizer=adamw8bit needs bitsandbytes, which is not installed: uv pip install bitsandbytes, "
-                "or train.optimizer=adamw."
+                "train.optimizer=adamw8bit needs bitsandbytes, which is not installed: uv sync --extra adamw8bit, or "
+                "take train.optimizer=adamw."
             )
-        if params[0].device.type != "cuda":
-            raise ConfigError("train.optimizer=adamw8bit works on CUDA alone; take train.optimizer=adamw.")
+        if params[0].device.type == "mps":
+            raise ConfigError("train.optimizer=adamw8bit does not work on mps; take train.optimizer=adamw.")
         import bitsandbytes
 
         return {"adamw8bit": bitsandbytes.optim.AdamW8bit(params, settings.learning_rate, **adam)}

@@ -38,7 +38,7 @@ def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: st
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
         (staged / "config.json").write_text(portable_config(model), encoding="utf-8")
-        weights = {name: p.detach().to(getattr(torch, dtype)) for name, p in model.state_dict().items()}
+        weights = {name: p.detach().to("cpu", getattr(torch, dtype)) for name, p in model.state_dict().items()}
         write_tensors(staged / WEIGHTS, weights, header(facts))
         shutil.rmtree(target, ignore_errors=True)
         os.replace(staged, target)
@@ -58,7 +58,7 @@ def portable_config(model: Any) -> str:
 def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
     """Put the model's other parts beside the trained one, hard links where the disk can. Returns whether all are there.
 
-    trained: the component that is there. A model that lives on the hub is left there.
+    trained: the component that is there. A model that lives on the hub is left there. Raises OutputError.
     """
     others = [part for part in PARTS if part != trained]
     if model.path == RANDOM:
@@ -80,14 +80,17 @@ def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
         except ModelError:
             continue  # shipped models take their text encoder from elsewhere
         shutil.rmtree(folder / part, ignore_errors=True)
-        shutil.copytree(source, folder / part, copy_function=link_or_copy)
+        try:
+            shutil.copytree(source, folder / part, copy_function=link_or_copy)
+        except OSError as error:  # shutil.Error is one
+            raise OutputError(f"{folder / part}: cannot be written ({error.strerror or error}).") from error
     return True
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """A hard link, or a copy where the two are on different disks."""
+    """A hard link to the file itself, never to a link to it, or a copy where the two are on different disks."""
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copy2(source, target)
 

@@ -34,6 +34,7 @@ def start_transformer(config: Config, device: str, frozen_dtype: str) -> ZImageT
     refuse_quantized(model, config.model)
     if settings.start == "random":
         model = random_weights(model, settings.seed)
+    load.set_attention(model, config.hardware.attention_backend)
     if settings.method == "lora":
         add_adapter(model, settings)
     else:

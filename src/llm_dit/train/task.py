@@ -30,6 +30,7 @@ FREE = {
     )
 }  # fmt: skip
 SHARED_GROUPS = ("train.", "model.", "encoder_layer.")
+OF_DISTILLATION = ("sampler.", "guidance.", "default_size")  # the teacher's and the grid's
 # While one process encodes the data or validates, the others wait; the usual ten minutes would end the training.
 LONGEST_WAIT = timedelta(days=1)
 
@@ -47,7 +48,7 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     from llm_dit.train.loop import Training, describe_cost, refuse_nothing_finite
     from llm_dit.train.start import trained_parameters
     from llm_dit.train.tracking import tracked
-    from llm_dit.train.validate import check_validation
+    from llm_dit.train.validate import check_validation, drop_later
 
     settings = config.train
     warnings = idle_settings(config)
@@ -60,7 +61,8 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     ]
     # Left to itself accelerate takes processes on a machine without a GPU for trainings of their own.
     on_cpu = choose_placement(config.hardware.device).device == "cpu"
-    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=together)
+    # Precision is the settings' own: what `accelerate config` wrote for other programs has no say.
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=together)
     device = accelerator.device
     main = accelerator.is_main_process
     autocast = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
@@ -70,25 +72,27 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
         dataset = open_data(config, parts) if dataset is None else dataset
     refuse_small(dataset, config)
     folder = training_folder(config)
+    refuse_own_source(folder, config)
     accelerator.wait_for_everyone()  # with resume=false, before any process makes the folder that is free
     make_folder(folder)
-    with alone_in(folder) if main else contextlib.nullcontext():
-        with translated_memory_errors():
-            processes = (accelerator.process_index, accelerator.num_processes)
-            job = make_job(config, dataset, parts, Where(device, autocast, *processes, accelerator.prepare))
-            trained = trained_parameters(job.model)
-            facts = {
-                "settings": shared_settings(config),
-                "data_fingerprint": dataset.fingerprint,
-                "base_fingerprint": base_fingerprint(job.model),
-                "processes": accelerator.num_processes,
-            }
-            training = Training(job.task, trained, settings, folder, facts, accelerator)
-            training.resume()
-            if settings.validate_every:
-                training.validate = job.validation(training) if main else nothing
-            with contextlib.closing(job.task), progress(training, main), tracked(config, training, main):
-                training.run()
+    with alone_in(folder) if main else contextlib.nullcontext(), translated_memory_errors():
+        processes = (accelerator.process_index, accelerator.num_processes)
+        job = make_job(config, dataset, parts, Where(device, autocast, *processes, accelerator.prepare))
+        trained = trained_parameters(job.model)
+        facts = {
+            "settings": shared_settings(config),
+            "data_fingerprint": dataset.fingerprint,
+            "base_fingerprint": base_fingerprint(job.model),
+            "processes": accelerator.num_processes,
+        }
+        training = Training(job.task, trained, settings, folder, facts, accelerator)
+        training.resume()
+        if main:
+            drop_later(folder, training.step)
+        if settings.validate_every:
+            training.validate = job.validation(training) if main else nothing
+        with contextlib.closing(job.task), progress(training, main), tracked(config, training, main):
+            training.run()
         refuse_nothing_finite(trained)
         if not main:
             return folder
@@ -108,7 +112,9 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
             "saved": str(saved),
             "versions": versions(),
         }
-        write_whole({folder / "train.json": json.dumps(record, indent=2, ensure_ascii=False).encode()})
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        # A file's name in a note may be no UTF-8.
+        write_whole({folder / "train.json": text.encode(errors="backslashreplace")})
         print(saved)
         return saved
 
@@ -117,6 +123,8 @@ def refuse_drawing_settings(config: Config) -> None:
     """Raises ConfigError for what belongs to a picture, and would not reach the pictures and captions trained on."""
     if config.lora:
         raise ConfigError("lora: training starts from the model without LoRAs; leave it out.")
+    if config.long_prompt.positions != "plain":
+        raise ConfigError("long_prompt.positions: captions are trained on at plain positions; leave it out.")
     for group in ("emphasis", "mix", "diversity"):
         given = getattr(config, group)
         if given != type(given)():
@@ -134,10 +142,19 @@ def open_data(config: Config, parts: PartCache) -> Any:
 
 def refuse_small(dataset: Any, config: Config) -> None:
     """Raises ConfigError when one batch is larger than the data."""
-    if dataset.count < config.train.batch_size:
+    if dataset.count * config.data.repeat < config.train.batch_size:
         raise ConfigError(
             f"train.batch_size={config.train.batch_size}: the data have {dataset.count} pictures. Take a smaller "
             "batch, train.accumulation for a larger step, or data.repeat."
+        )
+
+
+def refuse_own_source(folder: Path, config: Config) -> None:
+    """Raises ConfigError when the training would write over the model that it reads from."""
+    if ":" not in config.model.path and folder.resolve() == user_path(config.model.path).resolve():
+        raise ConfigError(
+            f"model.path={config.model.path}: the training would be saved over the model it starts from. Take another "
+            "train.name."
         )
 
 
@@ -153,10 +170,11 @@ def base_fingerprint(model: Any) -> str:
 
 def shared_settings(config: Config) -> dict[str, Any]:
     """Dotted keys to values of what a checkpoint must share with the run that goes on from it."""
+    groups = SHARED_GROUPS + (OF_DISTILLATION if config.train.method == "distill" else ())
     return {
         p.key: get(config, p.key)
         for p in parameters()
-        if p.key.startswith(SHARED_GROUPS) and p.key not in FREE and p.key != "model.name"
+        if p.key.startswith(groups) and p.key not in FREE and p.key != "model.name"
     }
 
 

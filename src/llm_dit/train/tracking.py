@@ -11,6 +11,7 @@ from llm_dit.config import Config
 from llm_dit.study.track import flat_config
 from llm_dit.trackers.load import make_tracker
 from llm_dit.train.meter import read_log
+from llm_dit.train.validate import sheet_path
 
 if TYPE_CHECKING:
     from llm_dit.train.loop import Training
@@ -35,6 +36,8 @@ def tracked(config: Config, training: Training, shown: bool) -> Iterator[None]:
 
     for line in read_log(training.log):
         tell(line["step"], line)
+        if (sheet := sheet_path(training.folder, line["step"])).is_file():
+            show(sheet, f"step {line['step']}")
     training.on_log.append(tell)
     if hasattr(training.validate, "on_picture"):
         training.validate.on_picture = show

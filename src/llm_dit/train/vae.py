@@ -16,6 +16,7 @@ from llm_dit.picture import as_image
 from llm_dit.study.grids.sheet import gallery, write_sheet
 from llm_dit.train.ahead import Ahead
 from llm_dit.train.flow import BANDS, stream
+from llm_dit.train.validate import sheet_path
 
 if TYPE_CHECKING:
     from llm_dit.train.loop import Training
@@ -129,7 +130,7 @@ def show(vae: Any, task: VaeTraining, training: Training, step: int, on_picture:
         ("subtitle", f"picture, reconstruction; {value:.2f} dB"),
     ]
     sheet = gallery(images, [(t.shape[2], t.shape[1]) for t in tiles], 8, texts)
-    path = write_sheet(sheet, training.folder / "validation" / f"step-{step:08d}.png")
+    path = write_sheet(sheet, sheet_path(training.folder, step))
     on_picture(path, f"step {step}")
     return {"score_psnr": value}
 

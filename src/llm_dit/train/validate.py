@@ -7,6 +7,7 @@ Kept as a sweep whose axis is train.step, in NAME/validation, by the study code:
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.config import Config, SweepConfig
-from llm_dit.errors import ConfigError, LabError
+from llm_dit.errors import ConfigError, told
 from llm_dit.metrics.registry import ready_metrics
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.models.fingerprint import fingerprint
@@ -57,7 +58,7 @@ class Validation:
     def __call__(self, step: int) -> dict[str, float]:
         """Draw at a step what is not drawn yet. Returns mean scores as score_NAME; a failure is one warning."""
         sweep = SweepFolder(self.folder / "validation")
-        cell = sweep.cell(f"step-{step:08d}")
+        cell = sweep.cell(step_name(step))
         sweep.write({"name": "validation", "axes": [AXIS], "question": f"How {self.folder.name} comes along."})
         drawn = replace(self.config, sweep=SweepConfig(name="validation", dir=str(self.folder), axes=[]))
         outcome = self.draw(drawn, cell, {AXIS: str(step)})
@@ -65,12 +66,11 @@ class Validation:
             return self.failed(step, outcome.error)
         try:
             score_cell(cell, ready_metrics(self.config))
-        except LabError as error:
-            return self.failed(step, str(error))
-        records = cell.records()
-        scores = scores_of(cell, records)
-        means = mean_scores(scores.values())
-        self.sheet(cell, records, step, means)
+            records = cell.records()
+            means = mean_scores(scores_of(cell, records).values())
+            self.sheet(cell, records, step, means)
+        except Exception as error:
+            return self.failed(step, told(error))
         return {f"score_{name}": value for name, value in means.items()}
 
     def failed(self, step: int, why: str) -> dict[str, float]:
@@ -81,11 +81,15 @@ class Validation:
     def draw(self, config: Config, cell: CellFolder, labels: dict[str, str]) -> Any:
         """The cell's pictures with the weights as they are, and the model back in training mode."""
         model, training = self.model, self.model.training
+        device = next(model.parameters()).device
         model.eval()
         try:
             with self.averaged(), stock_attention(model):
                 model.weights_fingerprint = fingerprint(model)
-                return run_cell(config, cell, labels, parts=HeldTransformer(model, self.parts))
+                try:
+                    return run_cell(config, cell, labels, parts=HeldTransformer(model, self.parts))
+                finally:
+                    model.to(device)  # with hardware.offload drawing leaves it on the CPU
         finally:
             model.train(training)
 
@@ -95,8 +99,29 @@ class Validation:
         pictures = [(r["prompt"], cell.path / r["path"]) for r in records]
         sizes = [(r["width"], r["height"]) for r in records]
         texts = [("title", f"{self.folder.name}, step {step}"), ("subtitle", told)]
-        path = write_sheet(gallery(pictures, sizes, COLUMNS, texts), self.folder / "validation" / f"{cell.id}.png")
+        path = write_sheet(gallery(pictures, sizes, COLUMNS, texts), sheet_path(self.folder, step))
         self.on_picture(path, f"step {step}")
+
+
+def sheet_path(folder: Path, step: int) -> Path:
+    """Where the sheet of a validation lies in a training's folder."""
+    return folder / "validation" / f"{step_name(step)}.png"
+
+
+def step_name(step: int) -> str:
+    """The name of a validation's cell and of its sheet."""
+    return f"step-{step:08d}"
+
+
+def drop_later(folder: Path, step: int) -> None:
+    """Remove the validations of steps that are to be trained again: their pictures are of other weights."""
+    last = step_name(step)
+    for path in (folder / "validation").glob("step-*.png"):
+        if path.stem > last:
+            path.unlink()
+    for path in (folder / "validation" / "cells").glob("step-*"):
+        if path.name > last:
+            shutil.rmtree(path)
 
 
 def check_validation(config: Config) -> None:

@@ -11,7 +11,7 @@ from made_pictures import SIZES, noise
 from safetensors import safe_open
 
 from llm_dit.errors import DataError, OutputError
-from llm_dit.models.cache import PARTS
+from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.train.data import embeddings, latents
 
 
@@ -88,6 +88,16 @@ def test_a_cache_of_another_model_is_not_used(write_rows, dataset, encoded, othe
     assert encoded == {"pictures": 6, "texts": 8}
     assert a.fingerprint != b.fingerprint
     assert not torch.allclose(a.batch(0, 0, 3, 0).latents, b.batch(0, 0, 3, 0).latents, atol=1e-3)
+
+
+def test_another_chat_template_of_the_tokenizer_is_read_anew(write_rows, dataset, encoded, tiny_model_folder, tmp_path):
+    rows, model = write_rows(3), shutil.copytree(tiny_model_folder, tmp_path / "model")
+    for ending in ("!", "?"):
+        (model / "tokenizer" / "chat_template.jinja").write_text("{{ messages[-1]['content'] }}" + ending)
+        dataset(rows, f"model.path={model}", "model.chat_format=tokenizer", parts=PartCache())
+    assert encoded == {"pictures": 3, "texts": 8}
+    dataset(rows, f"model.path={model}")
+    assert encoded["texts"] == 12
 
 
 @pytest.mark.parametrize(

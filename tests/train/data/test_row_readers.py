@@ -247,6 +247,7 @@ BROKEN = {
     "inner dots": ({"image": "sub/../../secret.png", "prompt": "x"}, "sub/../../secret.png: lies outside of"),
     "absolute": ({"image": "/etc/passwd", "prompt": "x"}, "/etc/passwd: lies outside of"),
     "link out": ({"image": "link.png", "prompt": "x"}, "link.png: lies outside of"),
+    "no name": ({"image": "\ud800.png", "prompt": "x"}, r"'image' is '\ud800.png', which is no file name."),
     "nul": ({"image": "a\0.png", "prompt": "x"}, "which is no file name."),
     "list": ([1, 2], "must be an object such as"),
     "broken": (b'{"image": "a.png", "prompt": "x"', "not valid JSON (Expecting ',' delimiter"),

@@ -38,9 +38,13 @@ def encoder_identity(models: Models, memory: Path | None) -> str:
 
     def load() -> str:
         encoder = models.text_encoder
-        return f"{encoder.fingerprint} {encoder.tokenize(PROBE)[0]}"
+        said = f"{encoder.fingerprint} {encoder.tokenize(PROBE)[0]}"
+        if own_chat:
+            said += encoder.apply_chat_template([{"role": "user", "content": PROBE}])
+        return said
 
-    return _remembered(models, _encoder_files(models.model), load, memory)
+    own_chat = models.model.chat_format == "tokenizer"  # else the chat is this project's, and part of a text's key
+    return _remembered(models, _encoder_files(models.model), load, memory, "chat" if own_chat else "")
 
 
 def _encoder_files(model: ModelConfig) -> list[Path]:
@@ -59,9 +63,14 @@ def _encoder_files(model: ModelConfig) -> list[Path]:
     return [language_model_folder(source, part) for part in parts]
 
 
-def _remembered(models: Models, places: list[Path], load: Callable[[], str], memory: Path | None) -> str:
-    """A short name of what load() says and of the precision. places: the files and folders it comes from."""
-    stamp = _stamp(places)
+def _remembered(
+    models: Models, places: list[Path], load: Callable[[], str], memory: Path | None, also: str = ""
+) -> str:
+    """A short name of what load() says and of the precision. places: the files and folders it comes from.
+
+    also: what else load() looks at.
+    """
+    stamp = _stamp(places) + also
     known = _read(memory)
     if not places or memory is None or stamp not in known:
         said = load()

@@ -250,6 +250,10 @@ def find_picture(name: Any, root: Path | None) -> Source:
     """The picture of that name below root. Raises BadRowError for one that is missing, no file, or outside of root."""
     if not isinstance(name, str) or not name.strip():
         raise BadRowError("'image' is empty." if name == "" else f"'image' must be a file name, not {_kind(name)}.")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise BadRowError(f"'image' is {name[:60]!a}, which is no file name.") from None
     if "\0" in name or root is None:
         raise BadRowError(f"'image' is {name[:60]!r}, which is no file name.")
     top = os.path.realpath(root)
