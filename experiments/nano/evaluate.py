@@ -8,8 +8,9 @@ NAME is the run's own; overrides are the laboratory's (model=, model.path=, samp
 sweep's cell in assets/nano/v1/evaluation/NAME, so that a stopped run goes on and another judge scores what is there.
 With --true they are the icons themselves, composed and through the VAE: what the judge gives when all is right.
 Prints the share of pictures in which the judge gives what is asked more than one half, with Wilson's 95 % interval,
-by what is asked and by what of it was held out; the commonest misses; and writes sheets NAME_single.png, ... and
-NAME.jpg, some of each, with a red frame where the judge says no.
+by what is asked and by what of it was held out, and that in which the style asked for is the likeliest (style_first);
+the commonest misses; and writes sheets NAME_single.png, ... and NAME.jpg, some of each, with a red frame where the
+judge says no.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from write_prompts import asked_pairs, held_out_prompt
 from llm_dit.compose import compose
 from llm_dit.metrics.base import Sample
 from llm_dit.metrics.nano_judge import KINDS, NanoJudge
+from llm_dit.metrics.nano_judge.metric import pixels_of
 from llm_dit.metrics.registry import ready_metrics
 from llm_dit.study.cell import run_cell
 from llm_dit.study.score import score_cell, scores_of
@@ -71,7 +73,7 @@ def table(rows: list[tuple[dict[str, Any], Scores]], kinds: dict[str, list[int]]
     }
     for name, members in groups.items():
         print(name)
-        for part in ("everything", *KINDS):
+        for part in ("everything", *KINDS, "style_first"):
             column = "nano_judge" if part == "everything" else f"nano_judge_{part}"
             values = [scores[column] for _, scores in members if scores.get(column) is not None]
             if values:
@@ -88,6 +90,14 @@ def misses(rows: list[tuple[dict[str, Any], Scores]]) -> None:
         )
         if failed:
             print(f"{part}: " + ", ".join(f"{word} {count}" for word, count in failed.most_common(16)))
+
+
+def styles_first(entries: list[dict[str, Any]], pictures: list[np.ndarray]) -> list[float]:
+    """1.0 for each picture whose style, of all that the judge knows, is the likeliest one; 0.0 for the others."""
+    judge = NanoJudge(None, "cpu", 32)
+    seen = judge.see(pixels_of([Image.fromarray(pixels) for pixels in pictures]))
+    names = [*judge.config["labels"]["style"], None]
+    return [float(names[sight.style.argmax()] == e["style"]) for e, sight in zip(entries, seen, strict=True)]
 
 
 def drawn(entries: list[dict[str, Any]], args: argparse.Namespace) -> tuple[list[int], list[np.ndarray], list[Scores]]:
@@ -133,7 +143,9 @@ def main() -> None:
         parser.error(f"--true draws with no model, so that {' '.join(args.overrides)} would reach nothing")
     entries = json.loads((V1 / "heldout.json").read_text())
     numbers, pictures, scores = (true if args.true else drawn)(entries, args)
-    rows = [(entries[number], score) for number, score in zip(numbers, scores, strict=True)]
+    asked = [entries[number] for number in numbers]
+    firsts = styles_first(asked, pictures)
+    rows = [(e, s | {"nano_judge_style_first": f}) for e, s, f in zip(asked, scores, firsts, strict=True)]
     kinds = {kind: [i for i, row in enumerate(rows) if row[0]["kind"] == kind] for kind in SHARES}
     print(f"{len(rows)} scenes; per cent right [95 %] of how many")
     table(rows, kinds)

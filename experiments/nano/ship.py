@@ -1,7 +1,7 @@
 """Put what was trained where it ships, under src/llm_dit/models: float16 folders in diffusers' layout, and the LoRA.
 
     uv run python experiments/nano/ship.py vae                       # assets/nano/v1/vae -> nano/vae
-    uv run python experiments/nano/ship.py nano [TRAINING]           # outputs/train/nano_more -> nano/transformer
+    uv run python experiments/nano/ship.py nano [TRAINING]           # outputs/train/nano_more2 -> nano/transformer
     uv run python experiments/nano/ship.py nano_turbo [TRAINING]     # outputs/train/nano_turbo -> nano_turbo
     uv run python experiments/nano/ship.py ink [TRAINING]            # outputs/train/nano_ink -> loras/ink.safetensors
 
@@ -63,7 +63,7 @@ def main() -> None:
         lora = (args.training or TRAININGS / "nano_ink") / "lora.safetensors"
         shutil.copy2(lora, MODELS / "loras" / "ink.safetensors")
     else:
-        name = {"nano": "nano_more", "nano_turbo": "nano_turbo"}[args.what]
+        name = {"nano": "nano_more2", "nano_turbo": "nano_turbo"}[args.what]
         ship_transformer(args.training or TRAININGS / name, MODELS / args.what)
     weights = [*MODELS.rglob("*.safetensors"), *(MODELS.parent / "metrics").rglob("*.safetensors")]
     for path in weights:

@@ -46,12 +46,13 @@ def render_task(config: Config) -> list[str]:
 
 
 def file_names(config: Config, folder: Path) -> dict[int, str]:
-    """Seed -> file name without ending. A replay never takes its original's place: it is told apart by _again."""
+    """Seed -> file name without ending. A replay takes no original's place: NAME is drawn again as NAME_again."""
     seeds = seeds_of(config)
     names = {seed: picture_name(config, seed, alone=len(seeds) == 1) for seed in seeds}
     if config.from_image:
-        taken = user_path(config.from_image).resolve()
-        names = {s: f"{n}_again" if (folder / f"{n}.png").resolve() == taken else n for s, n in names.items()}
+        original = user_path(config.from_image).resolve()
+        taken = (original, original.with_stem(original.stem.removesuffix("_again")))
+        names = {s: f"{n}_again" if (folder / f"{n}.png").resolve() in taken else n for s, n in names.items()}
     return names
 
 

@@ -95,10 +95,10 @@ class Validation:
 
     def sheet(self, cell: CellFolder, records: list[dict[str, Any]], step: int, means: dict[str, float]) -> None:
         """All pictures of a validation on one sheet beside its folder."""
-        told = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
         pictures = [(r["prompt"], cell.path / r["path"]) for r in records]
         sizes = [(r["width"], r["height"]) for r in records]
-        texts = [("title", f"{self.folder.name}, step {step}"), ("subtitle", told)]
+        texts = [("title", f"{self.folder.name}, step {step}"), ("subtitle", scores)]
         path = write_sheet(gallery(pictures, sizes, COLUMNS, texts), sheet_path(self.folder, step))
         self.on_picture(path, f"step {step}")
 
