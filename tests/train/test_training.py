@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -59,6 +60,8 @@ class Interrupting(Killing):
         return self.data.batch(step, *rest)
 
 
+# Not among the development packages: diffusers imports it with every picture, which takes seconds. CI has it for this.
+NEEDS_BITSANDBYTES = pytest.mark.skipif(not find_spec("bitsandbytes"), reason="needs: uv sync --extra adamw8bit")
 MIXED = [
     "train.steps=7", "train.checkpoint_every=3", "train.log_every=2", "train.ema_decay=0.9", "train.accumulation=2",
          "train.scheduler=cosine", "train.caption_dropout=0.3"]  # fmt: skip
@@ -68,7 +71,7 @@ MIXED = [
     ("method", "more"),
     [
         ("full", ["train.optimizer=muon"]),
-        ("full", ["train.optimizer=adamw8bit"]),
+        pytest.param("full", ["train.optimizer=adamw8bit"], marks=NEEDS_BITSANDBYTES, id="full-adamw8bit"),
         ("lora", ["train.lora.dropout=0.2", "train.gradient_checkpointing=true"]),
     ],
 )
