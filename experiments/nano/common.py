@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from paths import ASSETS
+from paths import ASSETS, SHIPPED
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 
 from llm_dit.config import TrainConfig
 from llm_dit.train.optimizers import make_optimizers as package_optimizers
+from llm_dit.train.vae import reconstruct
 
 
 def make_optimizers(net: torch.nn.Module, rate: float) -> dict[str, torch.optim.Optimizer]:
@@ -75,10 +76,14 @@ def to_pictures(x: torch.Tensor) -> np.ndarray:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-@torch.no_grad()
+def shipped_vae() -> AutoencoderKL:
+    """nano's VAE as it ships, in float32."""
+    return AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
+
+
 def through_vae(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
     """Pictures [n, 3, h, w] in -1..1 as they come back from the VAE (its mean latents), in -1..1."""
-    return torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in x.split(16)]).clamp(-1, 1)
+    return torch.cat([reconstruct(vae, part) for part in x.split(16)]).clamp(-1, 1)
 
 
 def save_grid(x: torch.Tensor, columns: int, name: str) -> None:

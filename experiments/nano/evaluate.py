@@ -21,13 +21,11 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
-from common import through_vae, to_pictures, to_tensor
-from diffusers import AutoencoderKL
+from common import shipped_vae, through_vae, to_pictures, to_tensor
 from layouts import load_sprites, picture
 from make_data import SEED, scene_of
-from paths import SHIPPED, V1
+from paths import V1
 from PIL import Image
 from scipy.stats import binomtest
 from sheets import in_words, labelled
@@ -122,8 +120,7 @@ def true(entries: list[dict[str, Any]], args: argparse.Namespace) -> tuple[list[
     """The same of the icons themselves, composed as the training's pictures are and through the shipped VAE."""
     sprites, numbers = load_sprites(), list(range(0, len(entries), args.every))
     pixels = [picture(sprites, scene_of(entries[i]), np.random.default_rng((SEED, 7, i))) for i in numbers]
-    vae = AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
-    pictures = list(to_pictures(through_vae(vae, to_tensor(np.stack(pixels)))))
+    pictures = list(to_pictures(through_vae(shipped_vae(), to_tensor(np.stack(pixels)))))
     samples = [
         Sample(Image.fromarray(pixels), entries[i]["prompt"], tuple(asked_pairs(entries[i])))
         for i, pixels in zip(numbers, pictures, strict=True)

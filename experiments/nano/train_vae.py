@@ -19,7 +19,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from common import average_of, keep, make_optimizers, resume, save_grid, take_step, to_tensor
+from common import average_of, keep, make_optimizers, resume, save_grid, shipped_vae, take_step, to_tensor
 from diffusers import AutoencoderKL
 from domain import STYLES
 from layouts import Place, compose, load_sprites, picture
@@ -103,7 +103,7 @@ def newest_vae(**factors: float) -> AutoencoderKL:
             vae = AutoencoderKL(**CONFIG, **factors)
             vae.load_state_dict(average_of(V1 / name))
             return vae.eval().requires_grad_(False)
-    return AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
+    return shipped_vae()
 
 
 @torch.no_grad()

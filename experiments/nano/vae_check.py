@@ -14,12 +14,11 @@ import argparse
 
 import numpy as np
 import torch
-from common import through_vae, to_pictures, to_tensor
-from diffusers import AutoencoderKL
+from common import shipped_vae, through_vae, to_pictures, to_tensor
 from domain import STYLES
 from layouts import load_sprites, picture, places
 from make_data import SEED, first_entries
-from paths import SHIPPED, SIZE, V1
+from paths import SIZE, V1
 from PIL import Image
 from train_vae import newest_vae
 
@@ -38,11 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     count = args.count
     torch.set_num_threads(1)
-    vae = (
-        newest_vae()
-        if args.tuned
-        else AutoencoderKL.from_pretrained(SHIPPED, subfolder="vae", torch_dtype=torch.float32).eval()
-    )
+    vae = newest_vae() if args.tuned else shipped_vae()
     sprites, groups = load_sprites(), {}
     for scene, _, _ in first_entries():
         name = scene.size if scene.kind == "single" else f"{scene.kind} {scene.count if scene.other is None else 2}"

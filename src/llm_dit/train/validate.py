@@ -119,9 +119,9 @@ def drop_later(folder: Path, step: int) -> None:
     for path in (folder / "validation").glob("step-*.png"):
         if path.stem > last:
             path.unlink()
-    for path in (folder / "validation" / "cells").glob("step-*"):
-        if path.name > last:
-            shutil.rmtree(path)
+    for cell in SweepFolder(folder / "validation").cells():
+        if cell.id > last:
+            shutil.rmtree(cell.path)
 
 
 def check_validation(config: Config) -> None:

@@ -35,6 +35,7 @@ def vae_identity(models: Models, memory: Path | None) -> str:
 
 def encoder_identity(models: Models, memory: Path | None) -> str:
     """16 hex digits for a text encoder with its tokenizer, and the precision it runs in."""
+    own_chat = models.model.chat_format == "tokenizer"  # else the chat is this project's, and part of a text's key
 
     def load() -> str:
         encoder = models.text_encoder
@@ -43,7 +44,6 @@ def encoder_identity(models: Models, memory: Path | None) -> str:
             said += encoder.apply_chat_template([{"role": "user", "content": PROBE}])
         return said
 
-    own_chat = models.model.chat_format == "tokenizer"  # else the chat is this project's, and part of a text's key
     return _remembered(models, _encoder_files(models.model), load, memory, "chat" if own_chat else "")
 
 
