@@ -134,7 +134,10 @@ def test_settings_that_cannot_act_are_told(tiny, settings, expected):
         ("sampler.name=euler", "Did you mean 'flow_euler'"),
         ("sampler.spacing=karas", "Did you mean 'karras'"),
         ("sampler.shift_mode=dynamic", "sampler.shift_mode='dynamic': not a choice. Valid: resolution, static."),
-        ("sampler.sigmas=[0.5,0.8]", "sampler.sigmas=[0.5, 0.8]: each level must be below the one before it."),
+        (
+            "sampler.sigmas=[0.5,0.8]",
+            "sampler.sigmas=[0.5, 0.8]: each level must be below the one before it, in float32.",
+        ),
         ("sampler.sigmas=[0]", "no step is left"),
         ("sampler.sigmas=[1.5,0.8]", "sampler.sigmas=1.5: out of range"),
         ("sampler.sigmas=0.5", "sampler.sigmas"),

@@ -6,9 +6,10 @@ from math import inf
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from diffusers.guiders import AdaptiveProjectedGuidance, ClassifierFreeGuidance, ClassifierFreeZeroStarGuidance
 
-from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
+from llm_dit.config import DiversityConfig, GuidanceConfig, MixConfig, NagConfig, SlgConfig
 from llm_dit.denoise.guidance import (
     Forwards,
     apg,
@@ -26,7 +27,10 @@ from llm_dit.denoise.guidance import (
     velocity_to,
     zero_init_above,
 )
+from llm_dit.denoise.prompts_at import FIRST, SECOND, parts_at
+from llm_dit.denoise.sigmas import flow_sigmas, model_time
 from llm_dit.errors import ConfigError
+from llm_dit.models.tiny import tiny_vae
 
 
 def random(*shape, seed=0):
@@ -68,6 +72,50 @@ def test_the_cap_is_per_picture_and_leaves_smaller_ones_alone():
 def test_truncation_is_strict_in_model_time(sigma, truncation, on):
     assert cfg_is_on(sigma, 1.0, truncation) is on
     assert not cfg_is_on(sigma, 0.0, truncation)
+
+
+class Calls(torch.nn.Module):
+    """In the transformer's place in diffusers' pipeline: predicts 0 and keeps how many pictures each call predicted."""
+
+    in_channels, dtype, device = 16, torch.float32, torch.device("cpu")
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, latents, *_, **__):
+        self.sizes.append(len(latents))
+        return ([torch.zeros_like(x) for x in latents],)
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0, 3.0, 6.0])
+def test_guidance_stops_at_the_step_at_which_it_stops_in_diffusers_pipeline(shift):
+    pipe = ZImagePipeline(FlowMatchEulerDiscreteScheduler(shift=shift), tiny_vae(), None, None, Calls())
+    pipe.set_progress_bar_config(disable=True)
+    text = [torch.zeros(1, 8)]
+    for steps in range(2, 51):
+        sigmas = flow_sigmas(steps, shift)[:-1]
+        for truncation in (0.0, 0.1, 0.25, 0.5, 0.7, 0.9, 1.0):
+            pipe.transformer.sizes.clear()
+            pipe(
+                prompt_embeds=text, negative_prompt_embeds=text, num_inference_steps=steps, height=16, width=16,
+                guidance_scale=2.0, cfg_truncation=truncation, output_type="latent",
+            )  # fmt: skip
+            theirs = [size == 2 for size in pipe.transformer.sizes]
+            assert [cfg_is_on(s, 2.0, truncation) for s in sigmas] == theirs, (steps, truncation)
+
+
+def test_the_models_time_is_rounded_as_torch_rounds_it():
+    sigmas = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    assert [model_time(s) for s in sigmas.tolist()] == ((1000 - sigmas * 1000) / 1000).tolist()
+
+
+def test_a_window_s_ends_are_compared_in_float32():
+    """The level 0.6666667 is 2 / 3 in float32, on whichever side of the fraction it lies."""
+    assert in_window(0.6666667, 0.0, 2 / 3)
+    assert not in_window(0.6666667, 2 / 3, 1.0)
+    assert parts_at(0.6666667, MixConfig(), DiversityConfig(blank_sigma=2 / 3))[0].text == FIRST
+    assert parts_at(0.6666667, MixConfig(mode="switch", sigma=2 / 3), DiversityConfig())[0].text == SECOND
 
 
 def test_a_window_holds_its_upper_end_and_not_its_lower_one():

@@ -15,6 +15,7 @@ from diffusers import (
     FlowMatchLCMScheduler,
     UniPCMultistepScheduler,
 )
+from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from flows import STARTS, even_in_lambda, solution, velocity
 
 from llm_dit.config import parameters
@@ -90,7 +91,7 @@ def drive(scheduler, sigmas, x):
 def test_euler_equals_diffusers_bit_for_bit(steps, shift, x):
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     sigmas = flow_sigmas(steps, shift)
-    scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
+    scheduler.set_timesteps(sigmas=get_default_z_image_sigmas(steps))
     assert torch.equal(sample_euler(field, x, sigmas), drive(scheduler, sigmas[:-1], x))
 
 

@@ -6,8 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.pipelines.z_image.pipeline_z_image import calculate_shift
+from diffusers import FlowMatchEulerDiscreteScheduler, ZImageImg2ImgPipeline
+from diffusers.pipelines.z_image.pipeline_z_image import (
+    calculate_shift,
+    get_default_z_image_sigmas,
+    retrieve_timesteps,
+)
 
 from llm_dit.config import SamplerConfig, parameters
 from llm_dit.denoise.sigmas import (
@@ -28,32 +32,35 @@ def test_turbos_eight_steps():
     assert flow_sigmas(8, 3.0) == pytest.approx(TURBO, abs=5e-5)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7, 50])
-@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0, 6.0])
+def pipelines_levels(steps, mu=1.0, **settings):
+    """The levels of ZImagePipeline by its own path: its sigmas, through its retrieve_timesteps, to its scheduler."""
+    scheduler = FlowMatchEulerDiscreteScheduler(**settings)
+    retrieve_timesteps(scheduler, steps, "cpu", sigmas=get_default_z_image_sigmas(steps), mu=mu)
+    return scheduler.sigmas.tolist()
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 2.0, 2.3, 3.0, 6.0])
 @pytest.mark.parametrize("spacing", ["uniform", *SPACINGS])
-def test_equal_to_diffusers_bit_for_bit(steps, shift, spacing):
+def test_equal_to_the_pipelines_bit_for_bit(shift, spacing):
     spaced = {} if spacing == "uniform" else {f"use_{spacing}_sigmas": True}
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift, **spaced)
-    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps).tolist(), mu=1.0)
-    assert in_float32(flow_sigmas(steps, shift, spacing)) == scheduler.sigmas.tolist()
+    for steps in range(1, 51):
+        assert in_float32(flow_sigmas(steps, shift, spacing)) == pipelines_levels(steps, shift=shift, **spaced), steps
 
 
 def in_float32(sigmas):
     return [float(np.float32(s)) for s in sigmas]
 
 
-@pytest.mark.parametrize("steps", [1, 7, 50])
 @pytest.mark.parametrize("spacing", ["uniform", "karras"])
 @pytest.mark.parametrize("size", [(128, 128), (256, 256), (1024, 768), (1024, 1024), (2048, 2048)])
-def test_a_shift_that_follows_the_resolution_equals_diffusers_bit_for_bit(steps, spacing, size):
+def test_a_shift_that_follows_the_resolution_equals_the_pipelines_bit_for_bit(spacing, size):
     spaced = {} if spacing == "uniform" else {f"use_{spacing}_sigmas": True}
     mu = calculate_shift(size[0] * size[1] // 256)
-    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, **spaced)
-    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps).tolist(), mu=mu)
-    sampler = SamplerConfig(steps=steps, spacing=spacing, shift_mode="resolution", shift=9.0)
-    sigmas, shift = noise_levels(sampler, own_shift=lambda: pytest.fail("not asked for"), size=size)
-    assert shift == math.exp(mu)
-    assert in_float32(sigmas) == scheduler.sigmas.tolist()
+    for steps in range(1, 51):
+        sampler = SamplerConfig(steps=steps, spacing=spacing, shift_mode="resolution", shift=9.0)
+        sigmas, shift = noise_levels(sampler, own_shift=lambda: pytest.fail("not asked for"), size=size)
+        assert shift == math.exp(mu)
+        assert in_float32(sigmas) == pipelines_levels(steps, mu, use_dynamic_shifting=True, **spaced), steps
 
 
 def test_the_shift_at_both_ends_and_between():
@@ -94,7 +101,7 @@ def test_explicit_levels_are_taken_as_they_are_and_end_in_0(given):
 @pytest.mark.parametrize(
     ("given", "problem"),
     [([], None), ([1.0], None), ([0.4, 0.0], None), ([0.0], "no step"), ([0.5, 0.5], "below"), ([0.5, 0.8], "below"),
-     ([1.0, 0.0, 0.0], "below"), ([0.5, float("nan")], "below")],
+     ([1.0, 0.0, 0.0], "below"), ([0.5, float("nan")], "below"), ([0.5, 0.499999999], "below"), ([1e-60], "no step")],
 )  # fmt: skip
 def test_what_is_no_list_of_levels(given, problem):
     found = problem_of(given)
@@ -104,6 +111,15 @@ def test_what_is_no_list_of_levels(given, problem):
 def test_the_config_offers_every_spacing():
     (rule,) = [p.rule for p in parameters() if p.key == "sampler.spacing"]
     assert rule.choices == ("uniform", *SPACINGS)
+
+
+def test_strength_keeps_as_many_steps_as_the_pipeline():
+    pipe = ZImageImg2ImgPipeline(FlowMatchEulerDiscreteScheduler(shift=3.0), None, None, None, None)
+    strengths = [i / 100 for i in range(1, 101)]
+    for steps in range(2, 51):
+        pipe.scheduler.set_timesteps(sigmas=get_default_z_image_sigmas(steps))
+        theirs = [pipe.get_timesteps(steps, strength, "cpu")[1] for strength in strengths]
+        assert [len(start_at_strength(flow_sigmas(steps, 3.0), s)) - 1 for s in strengths] == theirs, steps
 
 
 @pytest.mark.parametrize(("strength", "left"), [(1.0, 8), (0.6, 5), (0.5, 4), (0.13, 2), (0.01, 1)])

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
+from llm_dit.denoise.sigmas import above, model_time
 from llm_dit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -130,14 +131,18 @@ def normalized_attention(
 
 def in_window(sigma: float, sigma_low: float, sigma_high: float) -> bool:
     """Whether sigma is in the window (sigma_low, sigma_high]. Windows that touch share no step."""
-    return sigma_low < sigma <= sigma_high
+    return above(sigma, sigma_low) and not above(sigma, sigma_high)
 
 
 def cfg_is_on(
     sigma: float, guidance_scale: float, cfg_truncation: float, sigma_low: float = 0.0, sigma_high: float = 1.0
 ) -> bool:
-    """Whether CFG acts at sigma: inside its window, until the model's time 1 - sigma is above cfg_truncation."""
-    return guidance_scale > 0 and in_window(sigma, sigma_low, sigma_high) and not 1.0 - sigma > cfg_truncation
+    """Whether CFG acts at sigma: inside its window, until the model's time 1 - sigma is above cfg_truncation.
+
+    As ZImagePipeline on the CPU: the time is computed in float32, the truncation is not rounded to it.
+    """
+    in_time = not model_time(sigma) > cfg_truncation
+    return guidance_scale > 0 and in_time and in_window(sigma, sigma_low, sigma_high)
 
 
 def nag_is_given(settings: NagConfig) -> bool:
@@ -171,7 +176,7 @@ def forwards_at(
 
     prompts: how many are mixed there (prompts_at.parts_at).
     """
-    if sigma > zero_above:
+    if above(sigma, zero_above):
         return Forwards(positive=False)
     g = guidance
     return Forwards(

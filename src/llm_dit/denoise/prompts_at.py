@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from llm_dit.config import DiversityConfig, MixConfig
 from llm_dit.denoise.guidance import in_window
+from llm_dit.denoise.sigmas import above
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ class Part:
 
 def parts_at(sigma: float, mix: MixConfig, diversity: DiversityConfig) -> list[Part]:
     """The texts that act at sigma, one forward each; their shares add up to 1."""
-    if sigma > diversity.blank_sigma:
+    if above(sigma, diversity.blank_sigma):
         return [Part(BLANK)]
     noised = (
         diversity.embed_strength > 0
@@ -41,7 +42,7 @@ def parts_at(sigma: float, mix: MixConfig, diversity: DiversityConfig) -> list[P
         and in_window(sigma, diversity.embed_sigma_low, diversity.embed_sigma_high)
     )
     if mix.mode == "switch":
-        shares = {FIRST if sigma > mix.sigma else SECOND: 1.0}
+        shares = {FIRST if above(sigma, mix.sigma) else SECOND: 1.0}
     elif mix.mode == "none" or mix.amount == 0:
         shares = {FIRST: 1.0}
     elif mix.amount == 1:

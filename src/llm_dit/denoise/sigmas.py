@@ -1,13 +1,15 @@
 """Noise levels of a run. sigma is in [0, 1]: 1 is pure noise, 0 the picture; x = (1 - sigma) x0 + sigma noise.
 
 All are computed in float32 as diffusers does, to the bit: the model multiplies its time by 1000 before it takes sines
-of it, so that the last bit of a sigma shows in the fifth digit of a picture. docs/samplers.md has the formulae.
+of it, so that the last bit of a sigma shows in the fifth digit of a picture. A threshold is compared with them in
+float32, too (above): that of 2 / 3 is the level 0.6666667. docs/samplers.md has the formulae.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from ctypes import c_float
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,21 @@ def noise_levels(
     return sigmas, shift
 
 
+def in_float32(value: float) -> float:
+    """A value rounded to float32, the type of all noise levels."""
+    return c_float(value).value
+
+
+def above(sigma: float, threshold: float) -> bool:
+    """Whether a noise level is above a threshold, compared in float32."""
+    return in_float32(sigma) > in_float32(threshold)
+
+
+def model_time(sigma: float) -> float:
+    """The model's time 1 - sigma, by way of diffusers' 1000 timesteps: each operation is rounded to float32."""
+    return in_float32(in_float32(1000 - in_float32(in_float32(sigma) * 1000)) / 1000)
+
+
 def resolution_shift(
     image_tokens: int, base_shift: float, max_shift: float, base_image_tokens: int, max_image_tokens: int
 ) -> float:
@@ -62,7 +79,7 @@ def resolution_shift(
     return math.exp(mu) if mu < 700 else math.inf
 
 
-def shift_sigma(sigma: np.ndarray, shift: np.float32) -> np.ndarray:
+def shift_sigma(sigma: np.ndarray, shift: float) -> np.ndarray:
     """Static shift of the flow-matching schedule (Esser et al. 2024, section 5.3.2): s sigma / (1 + (s - 1) sigma)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
@@ -72,12 +89,13 @@ def flow_sigmas(steps: int, shift: float, spacing: str = "uniform", by_resolutio
 
     spacing: uniform leaves the shifted levels as they are; karras, exponential and beta space as many anew between the
     first and the last of them. by_resolution: diffusers' form of the same shift for one that follows the resolution.
-    Equal to diffusers >= 0.39 for Z-Image; older recipes with N steps did N - 1 (their last step had length 0).
+    Equal to ZImagePipeline's of diffusers >= 0.39; older recipes with N steps did N - 1 (their last step had length 0).
     """
     import numpy as np
+    import torch
 
-    levels = np.linspace(1.0, 1.0 / steps, steps).astype(np.float32)
-    levels = shift / (shift + (1 / levels - 1)) if by_resolution else shift_sigma(levels, np.float32(shift))
+    levels = torch.linspace(1.0, 1.0 / steps, steps).numpy()  # as the pipeline does; numpy's differs in the last bit
+    levels = shift / (shift + (1 / levels - 1)) if by_resolution else shift_sigma(levels, shift)
     levels[0] = 1.0  # shifts below 1 can round it to either side of 1, above which there is no noise level
     if spacing != "uniform":
         levels = SPACINGS[spacing](levels[0].item(), levels[-1].item(), steps).astype(np.float32)
@@ -120,10 +138,11 @@ def problem_of(levels: Sequence[float]) -> str | None:
     """What is wrong with an explicit list of levels, or None. An empty one is none."""
     if not levels:
         return None
-    if levels[0] == 0:
-        return "no step is left: the first level must be above 0."
-    if any(not a > b for a, b in pairwise(levels)):
-        return "each level must be below the one before it."
+    rounded = [in_float32(level) for level in explicit_sigmas(levels)]
+    if rounded[0] == 0:
+        return "no step is left: the first level must be above 0 in float32."
+    if any(not a > b for a, b in pairwise(rounded)):
+        return "each level must be below the one before it, in float32."
     return None
 
 
