@@ -80,6 +80,11 @@ def test_the_noise_between_steps_is_each_seeds_own_and_new_every_time():
     assert not torch.equal(renoiser([3, 4], (4, 8, 8), "cpu", second_stage=True)(), first)
 
 
+def test_seeds_that_share_their_low_32_bits_are_different_pictures(tiny):
+    low, high = render(tiny("seeds=[5,4294967301]"))
+    assert (low.latents - high.latents).abs().mean() > 0.1
+
+
 LEVELS = [*(f"sampler.spacing={s}" for s in ("uniform", *SPACINGS)), "sampler.shift_mode=resolution"]
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
+import numpy as np
+import pytest
 import torch
 
 from llm_dit.config import DiversityConfig
+from llm_dit.denoise.highres import second_stream
 from llm_dit.denoise.noise import Streams, draw_noise, mix_noise, named_generator, seeded_generator, slerp_noise
 
 
@@ -23,6 +27,39 @@ def test_it_is_the_noise_diffusers_would_draw():
 
     theirs = randn_tensor((1, 16, 8, 8), generator=torch.Generator("cpu").manual_seed(7), dtype=torch.float32)
     assert torch.equal(draw_noise([seeded_generator(7)], (16, 8, 8)), theirs)
+
+
+SAME_LOW_WORD = [5, 2**32 + 5, 2**33 + 5, 2**62 + 5, 2**63 - 2**32 + 5]
+STREAMS = [
+    seeded_generator,
+    second_stream,
+    *(partial(named_generator, n) for n in ("between steps", "prompt embeddings")),
+]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_all_63_bits_of_a_seed_count(stream):
+    drawn = [tuple(torch.randn(8, generator=stream(s)).tolist()) for s in SAME_LOW_WORD]
+    assert len(set(drawn)) == len(drawn)
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**32 - 1])
+def test_below_2_to_the_32_the_noise_is_torchs_own(seed):
+    expected = torch.Generator("cpu").manual_seed(seed)
+    assert torch.equal(seeded_generator(seed).get_state(), expected.get_state())
+    hashed = int.from_bytes(hashlib.sha256(f"second stage {seed}".encode()).digest()[:7])
+    expected = torch.Generator("cpu").manual_seed(hashed)
+    assert torch.equal(second_stream(seed).get_state(), expected.get_state())
+
+
+@pytest.mark.parametrize("seed", SAME_LOW_WORD[1:])
+def test_above_it_is_the_twister_set_up_from_both_words(seed):
+    """torch.rand takes the lower 24 bits of each number of the twister, which numpy gives whole."""
+    numbers = np.random.RandomState([seed % 2**32, seed // 2**32]).randint(0, 2**32, 2000, dtype=np.uint32)
+    expected = (numbers & 0xFFFFFF).astype(np.float32) / 2**24
+    generator = seeded_generator(seed)
+    assert generator.initial_seed() == seed
+    assert torch.equal(torch.rand(2000, generator=generator), torch.from_numpy(expected))
 
 
 def test_mixing_runs_from_clean_to_noise():

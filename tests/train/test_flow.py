@@ -89,7 +89,14 @@ def test_streams_repeat_and_differ():
     }
     assert len(seeds) == 48
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert stream_seed(2**63 - 1, 0, 0, 0, 0) != stream_seed(2**63 - 2, 0, 0, 0, 0)
+    wide = {stream_seed(seed, 0, 0, 0, 0) for seed in (5, 2**32 + 5, 2**33 + 5, 2**63 - 2, 2**63 - 1)}
+    assert len(wide) == 5
+
+
+def test_the_stream_of_a_seed_below_2_to_the_32_is_as_it_was():
+    """Trainings that are resumed draw on from it."""
+    expected = np.random.SeedSequence([42, 7, 1, 0, 3]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    assert stream_seed(42, 7, 1, 0, 3) == expected
 
 
 def test_noised_latents_and_their_target():

@@ -10,23 +10,52 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llm_dit.config import DiversityConfig
+from llm_dit.seeds import WORD
 
 if TYPE_CHECKING:
     import torch
 
 
 def seeded_generator(seed: int) -> torch.Generator:
-    """A CPU generator at the start of a seed's stream."""
+    """A CPU generator at the start of a seed's stream, of 0 to 2^63 - 1.
+
+    torch's own for a seed below 2^32, and it takes no more than 32 bits: from there on the Mersenne Twister is set up
+    from both words of the seed, low and high, by its authors' init_by_array (Matsumoto and Nishimura 2002).
+    """
     import torch
 
-    return torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return generator if seed < WORD else _from_both_words(generator, seed)
+
+
+def _from_both_words(generator: torch.Generator, seed: int) -> torch.Generator:
+    """A fresh generator with its state filled from all bits of the seed. Raises RuntimeError if torch's state changed.
+
+    The state in torch: 24 bytes of seed and counters, then the 624 words of the twister, 8 bytes each.
+    """
+    import torch
+    from numpy.random import RandomState
+
+    state = generator.get_state()
+    words = state[24:].view(torch.int64)[:624] if state.numel() == 5056 else state
+    if words.tolist() != RandomState(seed % WORD).get_state(legacy=False)["state"]["key"].tolist():
+        raise RuntimeError(f"seed {seed}: this torch's generator has another state; use a seed below 2^32")
+    key = RandomState([seed % WORD, seed // WORD]).get_state(legacy=False)["state"]["key"]
+    words.copy_(torch.from_numpy(key.astype("int64")))
+    return generator.set_state(state)
 
 
 def named_generator(name: str, seed: int) -> torch.Generator:
-    """A CPU generator at the start of another stream of a seed; each name is one."""
+    """A CPU generator at the start of another stream of a seed; each name is one.
+
+    Seeded by the first 7 bytes of SHA-256("name seed"), of which torch takes 32 bits for a seed below 2^32.
+    """
     import hashlib
 
-    return seeded_generator(int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:7]))
+    import torch
+
+    hashed = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:7])
+    return torch.Generator("cpu").manual_seed(hashed) if seed < WORD else seeded_generator(hashed)
 
 
 def draw_noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:

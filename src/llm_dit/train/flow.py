@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import TrainConfig
+from llm_dit.seeds import seed_words
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,9 @@ def stream_seed(seed: int, step: int, micro: int, rank: int, use: int) -> int:
     """A seed below 2^63 for one use in one micro batch of one process; different numbers give unrelated ones."""
     import numpy as np
 
-    return int(np.random.SeedSequence([seed, step, micro, rank, use]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(
+        np.random.SeedSequence(seed_words(seed, step, micro, rank, use)).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    )
 
 
 def stream(seed: int, step: int, micro: int, rank: int, use: int, device: Any = "cpu") -> torch.Generator:

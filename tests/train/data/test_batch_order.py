@@ -43,6 +43,16 @@ def test_the_same_arguments_give_the_same_batch_in_any_order(lengths):
     assert [one.at(i, 2, 8) for i in range(60)] != forwards
 
 
+def test_no_epoch_of_a_wide_seed_is_one_of_the_seed_of_its_low_word():
+    """numpy takes [2^32 + 5, 0] for the words 5, 1, 0 and fills [5, 1] up with zeros."""
+    order = Order(SHAPES, LENGTHS, 2, flip=True)
+    narrow = [order.epoch(number, 2, 5) for number in range(4)]
+    for seed in (2**32 + 5, 2**33 + 5, 2**62 + 5):
+        wide = [order.epoch(number, 2, seed) for number in range(4)]
+        assert not any(epoch in narrow for epoch in wide)
+    assert order.epoch(0, 2, 2**32 + 5) != order.epoch(0, 2, 2**33 + 5)
+
+
 @pytest.mark.parametrize("lengths", [LENGTHS, PHRASED])
 def test_epochs_follow_each_other_without_a_gap(lengths):
     order = Order(SHAPES, lengths)

@@ -20,6 +20,7 @@ from llm_dit.models.cache import PARTS, Models, PartCache
 from llm_dit.models.place import choose_placement
 from llm_dit.paths import user_path
 from llm_dit.picture import check_writable
+from llm_dit.seeds import seed_words
 from llm_dit.train.data.embeddings import empty_text, encode_texts, text_settings
 from llm_dit.train.data.identity import encoder_identity, vae_identity
 from llm_dit.train.data.items import Item, usable_items
@@ -126,7 +127,7 @@ class Dataset:
         import torch
 
         index = self._index(step, micro, rank, world)
-        generator = np.random.Generator(np.random.PCG64([seed, index, CROPS]))
+        generator = np.random.Generator(np.random.PCG64(seed_words(seed, index, CROPS)))
         items = [self.items[visit.row] for visit in self._crops.at(index, batch_size, seed)]
         return torch.stack([random_cut(image_of(i.picture()), i.shape, generator, self._flip) for i in items])
 

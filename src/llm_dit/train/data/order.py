@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llm_dit.seeds import seed_words
+
 REMEMBER = 4  # epochs
 
 
@@ -63,11 +65,11 @@ class Order:
         return self.epoch(number, batch_size, seed)[index - (ends[number - 1] if number else 0)]
 
     def _plan(self, number: int, batch_size: int, seed: int) -> list[list[Visit]]:
-        generator = np.random.Generator(np.random.PCG64([seed, number]))
+        generator = np.random.Generator(np.random.PCG64(seed_words(seed, number)))
         order = generator.permutation(len(self._rows))
         mirrored = generator.integers(2, size=len(order)).astype(bool) & self._flip
         # Phrasings take turns, each visit of a row from a start of its own, so that none is left out by chance.
-        first = np.random.Generator(np.random.PCG64([seed, 1, 2])).integers(1 << 30, size=len(order))
+        first = np.random.Generator(np.random.PCG64(seed_words(seed, 1, 2))).integers(1 << 30, size=len(order))
         phrasings = (first + number) % self._counts
         group = self._shapes * (1 << 32) + self._lengths[self._rows, phrasings]
         order = order[np.argsort(group[order], kind="stable")]
