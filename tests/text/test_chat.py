@@ -1,39 +1,37 @@
-"""Chat formatting. The expected strings are what Qwen3's published chat template renders, but for two wishes of ours.
-
-An assistant turn without content stays open after its think block, and a given answer without thinking gets no
-empty think block in front (the template adds one to the last turn).
-"""
+"""Chat formatting: golden strings, and equality with Qwen3's own template over combinations of parts."""
 
 from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
 
 import pytest
 
 from llm_dit.errors import PromptError
+from llm_dit.models.tiny import tiny_tokenizer
 from llm_dit.text.chat import ChatParts, clean_whitespace, format_prompt, strip_quotes
 
+# Of Qwen3-4B's tokenizer_config.json, unchanged; see NOTICE.
+TEMPLATE = (Path(__file__).parent / "qwen3_chat_template.jinja").read_text(encoding="utf-8")
+TOKENIZER = tiny_tokenizer()
+EMPTY_BLOCK = "<think>\n\n</think>\n\n"
+USER = "<|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n"
+
 QWEN3 = [
-    (ChatParts("a cat"), "<|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n"),
+    (ChatParts("a cat"), USER),
     (ChatParts(""), "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"),
+    (ChatParts("a cat", system="Be brief."), "<|im_start|>system\nBe brief.<|im_end|>\n" + USER),
+    (ChatParts("a cat", force_think_block=True), USER + EMPTY_BLOCK),
+    (ChatParts("a cat", thinking="It sleeps."), USER + "<think>\nIt sleeps.\n</think>\n\n"),
     (
-        ChatParts("a cat", system="Be brief."),
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n",
+        ChatParts("a cat", thinking="It sleeps.", assistant="A grey cat"),
+        USER + "<think>\nIt sleeps.\n</think>\n\nA grey cat",
     ),
+    (ChatParts("a cat", assistant="A grey cat"), USER + "A grey cat"),
+    (ChatParts("a cat", assistant="A grey cat", force_think_block=True), USER + EMPTY_BLOCK + "A grey cat"),
     (
-        ChatParts("a cat", force_think_block=True),
-        "<|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
-    ),
-    (
-        ChatParts("a cat", thinking="It sleeps."),
-        "<|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n<think>\nIt sleeps.\n</think>\n\n",
-    ),
-    (
-        ChatParts("a cat", thinking="It sleeps.", assistant="A grey cat."),
-        "<|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n"
-        "<think>\nIt sleeps.\n</think>\n\nA grey cat.<|im_end|>",
-    ),
-    (
-        ChatParts("a cat", assistant="A grey cat."),
-        "<|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\nA grey cat.<|im_end|>",
+        ChatParts("a cat", assistant="<think>\nIt sleeps.\n</think>\n\nA grey cat"),
+        USER + "<think>\nIt sleeps.\n</think>\n\nA grey cat",
     ),
 ]
 
@@ -45,6 +43,46 @@ def test_qwen3_format(parts, expected):
     assert formatted.text[formatted.user_start : formatted.user_end] == parts.user
 
 
+def by_the_template(parts):
+    """What Qwen3's template renders for the parts, but for the three points that chat.py names."""
+    messages = [{"role": "system", "content": parts.system}] if parts.system else []
+    messages += [{"role": "user", "content": parts.user}]
+    if not parts.thinking and not parts.assistant:
+        return TOKENIZER.apply_chat_template(
+            messages,
+            chat_template=TEMPLATE,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=not parts.force_think_block,
+        )
+    answer = {"role": "assistant", "content": parts.assistant}
+    if parts.thinking:
+        answer["reasoning_content"] = parts.thinking
+    text = TOKENIZER.apply_chat_template([*messages, answer], chat_template=TEMPLATE, tokenize=False)
+    assert text.endswith("<|im_end|>\n")
+    text = text.removesuffix("<|im_end|>\n")
+    if not parts.thinking and not parts.force_think_block and "</think>" not in parts.assistant:
+        assert EMPTY_BLOCK in text
+        text = text.replace(EMPTY_BLOCK, "")
+    return text
+
+
+TEXTS = ["", "a cat", "\n\na\n\ncat\n\n", " \n ", "\n", "\t猫 \u00a0é\u2028 🐈\n", '{"a": "<b>"}', "{{ user }}"]
+ANSWERS = [*TEXTS, "<think>\n\nhm\n\n</think>\n\n\nA cat\n", "</think>A", "<think>a</think>b</think>\nc"]
+
+
+@pytest.mark.parametrize("force_think_block", [False, True])
+@pytest.mark.parametrize("thinking", TEXTS)
+def test_every_combination_equals_qwen3s_template(thinking, force_think_block):
+    for assistant, system, user in product(ANSWERS, TEXTS[:4], TEXTS):
+        parts = ChatParts(user, system, thinking, assistant, force_think_block)
+        assert format_prompt(parts, "qwen3").text == by_the_template(parts), parts
+
+
+def test_chatml_leaves_the_beginning_of_an_answer_open_and_as_it_is():
+    assert format_prompt(ChatParts("a cat", assistant="\nA grey "), "chatml").text == USER + "\nA grey "
+
+
 @pytest.mark.parametrize("field", ["thinking", "force_think_block"])
 @pytest.mark.parametrize("chat_format", ["chatml", "tokenizer"])
 def test_think_blocks_belong_to_qwen3(field, chat_format):
@@ -54,7 +92,7 @@ def test_think_blocks_belong_to_qwen3(field, chat_format):
 
 
 def test_chatml_adds_no_system_message_of_its_own():
-    assert format_prompt(ChatParts("a cat"), "chatml").text == QWEN3[0][1]
+    assert format_prompt(ChatParts("a cat"), "chatml").text == USER
 
 
 def test_the_tokenizers_own_template_is_used_and_the_users_words_found_in_it():

@@ -20,7 +20,7 @@ class PromptConfig:
     negative: str = param("", "What to steer away from; it acts only while guidance or nag is on.")
     system: str = param("", "System message put before the prompt; empty leaves the system turn out.")
     thinking: str = param("", "Text of the think block that opens the assistant's turn (Qwen3 format only).")
-    assistant: str = param("", "Beginning of the assistant's answer, after the think block.")
+    assistant: str = param("", "Beginning of the assistant's answer, after the think block; the turn stays open.")
     force_think_block: bool = param(False, "Write a think block even when prompt.thinking is empty.")
     strip_quotes: bool = param(False, 'Delete every " from all parts: quoted words tend to be drawn as text.')
     clean_whitespace: bool = param(False, "Strip the parts, fold runs of blanks, keep at most one empty line.")

@@ -1,8 +1,15 @@
 """Prompt parts to the exact text that the encoder reads.
 
-Three formats: 'qwen3' (equal to Qwen3's own chat template, with its think block), 'chatml' (the same turns
-without think blocks and without the default system message some templates insert), and 'tokenizer' (whatever
-chat template the tokenizer carries). Nothing here knows tokens or models.
+Three formats: 'qwen3' (Qwen3's own chat template, with its think block), 'chatml' (the same turns without think blocks
+and without the default system message some templates insert, every part as it is), and 'tokenizer' (whatever chat
+template the tokenizer carries). Nothing here knows tokens or models.
+
+'qwen3' is what the template renders for these messages, in all but three points, which are meant:
+- The assistant's turn stays open: the template's closing <|im_end|> and line break are left out, as by transformers'
+  continue_final_message. The assistant part is the beginning of an answer.
+- An assistant part without thinking gets an empty think block only with force_think_block; in the template the last
+  turn always has one.
+- An empty system message is left out; the template writes one where it is given.
 """
 
 from __future__ import annotations
@@ -53,25 +60,35 @@ def format_prompt(
     Raises PromptError for a think block outside the qwen3 format, and for an unknown format.
     """
     if chat_format == "qwen3":
-        return _chatml(parts, think=bool(parts.thinking or parts.force_think_block))
+        return _qwen3(parts)
     if parts.thinking or parts.force_think_block:
         raise PromptError(f"a think block needs model.chat_format=qwen3; this model uses {chat_format}.")
     if chat_format == "chatml":
-        return _chatml(parts, think=False)
+        return _turns(parts, parts.assistant)
     if chat_format == "tokenizer" and chat_template is not None:
         return _by_template(parts, chat_template)
     raise PromptError(f"no chat format '{chat_format}'; there are qwen3, chatml and tokenizer.")
 
 
-def _chatml(parts: ChatParts, think: bool) -> FormattedPrompt:
+def _qwen3(parts: ChatParts) -> FormattedPrompt:
+    """The template's handling of an answer: its think block taken apart, line breaks around both dropped."""
+    thinking, answer = parts.thinking, parts.assistant
+    before, mark, _ = answer.partition("</think>")
+    if mark and not thinking:
+        thinking = before.rstrip("\n").split("<think>")[-1]
+        answer = answer.split("</think>")[-1]
+    opening = answer.lstrip("\n")
+    if mark or parts.thinking or parts.force_think_block:
+        thinking = thinking.strip("\n")
+        opening = f"<think>\n{thinking}\n</think>\n\n{opening}"
+    return _turns(parts, opening)
+
+
+def _turns(parts: ChatParts, opening: str) -> FormattedPrompt:
+    """System and user turn, and the assistant's, which begins with the opening and is not closed."""
     head = f"<|im_start|>system\n{parts.system}<|im_end|>\n" if parts.system else ""
     head += "<|im_start|>user\n"
-    tail = "<|im_end|>\n<|im_start|>assistant\n"
-    if think:
-        tail += f"<think>\n{parts.thinking}\n</think>\n\n"
-    # The turn stays open for the model to continue; given content closes it.
-    if parts.assistant:
-        tail += f"{parts.assistant}<|im_end|>"
+    tail = f"<|im_end|>\n<|im_start|>assistant\n{opening}"
     return FormattedPrompt(head + parts.user + tail, len(head), len(head) + len(parts.user))
 
 

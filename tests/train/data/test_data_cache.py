@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import astuple
 
 import pytest
 import torch
 from made_pictures import SIZES, noise
 from safetensors import safe_open
 
+from llm_dit.compose import compose
+from llm_dit.conditioning import chat_parts, settle_prompt
 from llm_dit.errors import DataError, OutputError
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.train.data import embeddings, latents
+from llm_dit.train.data.embeddings import Text
+from llm_dit.train.data.store import key_of
 
 
 def test_a_second_run_encodes_nothing_and_loads_no_model(write_rows, dataset, encoded, tiny_model_folder, monkeypatch):
@@ -171,3 +176,19 @@ def test_numbers_that_the_cache_cannot_hold_are_an_error(write_rows, dataset, mo
     with pytest.raises(DataError, match=r"too large for torch\.float16; set data\.cache_dtype=bfloat16 or float32"):
         dataset(write_rows(1))
     assert dataset(write_rows(1), "data.cache_dtype=bfloat16").count == 1
+
+
+def test_only_texts_with_words_of_the_assistant_are_encoded_anew():
+    """Kept embeddings of these are of a turn that was closed; those of all other texts are still right."""
+
+    def keys(*overrides):
+        config = settle_prompt(compose(["model=tiny", "prompt.text=x", *overrides]))
+        text = Text(config, "a fox")
+        return text.key, key_of(1, astuple(chat_parts(config, "a fox")), "qwen3")
+
+    for overrides in ([], ["prompt=think"], ["prompt.system=be brief"]):
+        now, before = keys(*overrides)
+        assert now == before
+    for overrides in (["prompt.assistant=ok"], ["prompt.thinking=hm"]):
+        now, before = keys(*overrides)
+        assert now != before

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm_dit.text.length import FittedPrompt
 
 VERSION = 1
+OPENED = 2  # of texts with words of the assistant, from which on its turn stays open and line breaks are dropped
 # Tokens of one forward of the encoder, padding included.
 AT_ONCE = {"cpu": 1024, "mps": 8192, "cuda": 16384}
 
@@ -35,7 +36,8 @@ class Text:
     @property
     def key(self) -> bytes:
         parts = chat_parts(self.config, self.user)
-        return key_of(VERSION, astuple(parts), self.config.model.chat_format)
+        version = OPENED if parts.assistant or parts.thinking else VERSION
+        return key_of(version, astuple(parts), self.config.model.chat_format)
 
 
 def row_texts(row: Row, config: Config) -> list[Text]:
