@@ -124,6 +124,7 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     hw, clock = config.hardware, Clock()
     set_threads(hw.threads)
     models = Models(config, choose_placement(hw.device, hw.dtype, hw.offload), parts, clock)
+    models.check_schedule(config.sampler)
     start = read_picture(config.init_image) if config.init_image else None
     size = picture_size(config, start)
     encoded = condition(config, models, clock)

@@ -13,10 +13,11 @@ from dataclasses import astuple
 from typing import Any
 
 from llm_dit.clock import Clock
-from llm_dit.config import Config
+from llm_dit.config import Config, SamplerConfig
 from llm_dit.models import load
 from llm_dit.models.lora import Lora, fuse, load_lora, wanted_loras
 from llm_dit.models.place import Placement
+from llm_dit.models.schedule import Schedule
 
 
 class PartCache:
@@ -134,4 +135,14 @@ class Models:
     @property
     def shift(self) -> float:
         """The shift of the model's own schedule."""
-        return self._get("shift", (self.model.path, self.model.revision), lambda: load.load_shift(self.model))
+        schedule = self._schedule
+        return load.load_shift(self.model) if schedule is None else schedule.static_shift()
+
+    def check_schedule(self, sampler: SamplerConfig) -> None:
+        """Raise ModelError where a run with these settings would ignore something of the model's own schedule."""
+        if self._schedule is not None:
+            self._schedule.refuse_ignored(sampler)
+
+    @property
+    def _schedule(self) -> Schedule | None:
+        return self._get("schedule", (self.model.path, self.model.revision), lambda: load.find_schedule(self.model))

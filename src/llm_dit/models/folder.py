@@ -19,6 +19,10 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LANGUAGE_MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
+class NoComponentError(ModelError):
+    """A model that is there has no folder of a component."""
+
+
 def component_folder(
     path: str, component: str, revision: str | None = None, *, weights: bool = True, key: str = "model.path"
 ) -> Path:
@@ -41,7 +45,7 @@ def component_folder(
     folder = root / component
     if not folder.is_dir():
         there = sorted(p.name for p in root.iterdir() if p.is_dir())
-        raise ModelError(
+        raise NoComponentError(
             f"{root}: no '{component}' folder in it (found: {', '.join(there[:12]) or 'no folders'}); "
             "a model folder holds transformer, vae, text_encoder, tokenizer and scheduler, as diffusers saves it."
         )

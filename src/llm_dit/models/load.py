@@ -18,8 +18,9 @@ from typing import Any
 from llm_dit.config import ModelConfig
 from llm_dit.errors import ModelError, one_line
 from llm_dit.models.fingerprint import fingerprint
-from llm_dit.models.folder import component_folder, language_model_folder, read_json
+from llm_dit.models.folder import NoComponentError, component_folder, language_model_folder, read_json
 from llm_dit.models.place import Placement
+from llm_dit.models.schedule import Schedule, read_schedule
 from llm_dit.models.vae import VAE_FACTOR
 from llm_dit.models.weights import (
     check_weights,
@@ -124,20 +125,24 @@ def load_tokenizer(model: ModelConfig) -> TransformersTextEncoder:
     )
 
 
+def load_schedule(model: ModelConfig) -> Schedule:
+    """The model's own schedule. Raises ModelError for one that is missing or cannot be followed."""
+    if model.path == RANDOM:
+        return Schedule(RANDOM, shift=3.0)
+    return read_schedule(component_folder(model.path, "scheduler", model.revision) / "scheduler_config.json")
+
+
+def find_schedule(model: ModelConfig) -> Schedule | None:
+    """The model's own schedule, None where it has none: enough for a run whose settings say everything."""
+    try:
+        return load_schedule(model)
+    except NoComponentError:
+        return None
+
+
 def load_shift(model: ModelConfig) -> float:
     """The shift that the model's own schedule uses. Raises ModelError for a schedule that depends on resolution."""
-    if model.path == RANDOM:
-        return 3.0
-    file = component_folder(model.path, "scheduler", model.revision) / "scheduler_config.json"
-    scheduler = read_json(file)
-    if scheduler.get("use_dynamic_shifting"):
-        raise ModelError(
-            f"{model.path}: its schedule shifts with resolution; set sampler.shift_mode=resolution, or sampler.shift."
-        )
-    shift = scheduler.get("shift", 1.0)
-    if isinstance(shift, bool) or not isinstance(shift, (int, float)) or not 0 < shift < float("inf"):
-        raise ModelError(f"{file}: shift is {shift!r}; it must be a number above 0.")
-    return float(shift)
+    return load_schedule(model).static_shift()
 
 
 def _settle(module: Any, placement: Placement) -> Any:

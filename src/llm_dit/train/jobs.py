@@ -14,8 +14,9 @@ from llm_dit.denoise.sigmas import noise_levels
 from llm_dit.errors import ConfigError
 from llm_dit.models.cache import PartCache
 from llm_dit.models.fit import check_channels, check_features
-from llm_dit.models.load import load_shift, set_attention
+from llm_dit.models.load import find_schedule, load_shift, set_attention
 from llm_dit.models.place import Placement
+from llm_dit.models.schedule import Schedule
 from llm_dit.train import outputs
 from llm_dit.train.distill import Distillation, Teacher
 from llm_dit.train.forward import TrainingForward
@@ -58,6 +59,8 @@ class Job:
 
 def make_job(config: Config, dataset: Any, parts: PartCache, where: Where) -> Job:
     """The job of config.train.method. Raises LabError."""
+    if config.train.method != "vae" and (schedule := own_schedule(config, parts)):
+        schedule.refuse_ignored(config.sampler)  # as the pictures of a validation would be
     return {"full": flow_job, "lora": flow_job, "distill": distill_job, "vae": vae_job}[config.train.method](
         config, dataset, parts, where
     )
@@ -158,9 +161,15 @@ def drawing(config: Config, model: Any, parts: PartCache) -> Callable[[Training]
     return lambda training: Validation(config, model, training.folder, training.averaged, parts)
 
 
+def own_schedule(config: Config, parts: PartCache) -> Schedule | None:
+    """The model's own schedule, if it has one."""
+    return parts.get("schedule", (config.model.path, config.model.revision), lambda: find_schedule(config.model))
+
+
 def own_shift(config: Config, parts: PartCache) -> float:
     """The shift of the model's own schedule."""
-    return parts.get("shift", (config.model.path, config.model.revision), lambda: load_shift(config.model))
+    schedule = own_schedule(config, parts)
+    return load_shift(config.model) if schedule is None else schedule.static_shift()
 
 
 def save_model(model: Any, component: str, folder: Path, config: Config, about: dict[str, Any]) -> Path:
