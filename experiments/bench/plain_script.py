@@ -16,7 +16,8 @@ from diffusers.models.transformers.transformer_z_image import ZImageTransformer2
 from PIL import Image
 
 import llm_dit.models
-from llm_dit.models.gguf_lm import load_gguf_llm, smollm2_gguf_path
+from llm_dit.models.gguf_lm import load_gguf_llm
+from llm_dit.models.smollm2 import smollm2_gguf_path
 
 STEPS, SHIFT, SCALE, LAYER = int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
 PROMPT = "a red apple, 3d style, blue background"

@@ -11,6 +11,14 @@ def user_path(typed: str | Path) -> Path:
     return Path(os.path.expanduser(typed))
 
 
+def user_cache() -> Path:
+    """Where what was fetched once is kept: LLM_DIT_CACHE, or the platform's own place for caches."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("LLM_DIT_CACHE")
+    return user_path(chosen).absolute() if chosen else user_cache_path("llm-dit", appauthor=False)
+
+
 def shipped_folder(inside: str, checkout: str | None = None) -> Path:
     """A folder of YAML or markdown: inside the installed package, or at the root of a source checkout.
 

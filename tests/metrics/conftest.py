@@ -42,9 +42,9 @@ def randomize() -> Callable:
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory) -> Path:
     """A tiny random CLIP. Shared by all tests: read only."""
-    import open_clip
     import torch
 
+    open_clip = pytest.importorskip("open_clip", reason="needs: uv sync --extra metrics")
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("clip") / "tiny"
     return save_open_clip(folder, open_clip.CLIP(**TINY_CLIP), TINY_CLIP)

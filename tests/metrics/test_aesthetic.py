@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,6 +10,8 @@ from tiny_metrics import TINY_CLIP, save_open_clip
 from llm_dit.config import AestheticMetric
 from llm_dit.errors import ModelError
 from llm_dit.metrics.aesthetic import Aesthetic, linear_head
+
+open_clip = pytest.importorskip("open_clip", reason="needs: uv sync --extra metrics")
 
 
 @pytest.fixture(scope="module")

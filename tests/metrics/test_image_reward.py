@@ -44,7 +44,7 @@ def package(tokenizer_folder, tmp_path_factory):
 
     spec = find_spec("ImageReward")
     if spec is None:
-        pytest.skip("the image-reward package is not installed")
+        pytest.skip("needs: uv sync --group originals")
     root = Path(spec.origin).parent
     with pytest.MonkeyPatch.context() as patch:
         for name in ("apply_chunking_to_forward", "prune_linear_layer"):

@@ -31,7 +31,7 @@ def values(*samples):
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="RapidOCR's engine is made for Python below 3.13")
 def test_words_that_are_drawn_are_read():
-    pytest.importorskip("rapidocr_onnxruntime")
+    pytest.importorskip("rapidocr_onnxruntime", reason="needs: uv sync --extra ocr")
     bread = Element("text", "Fresh Bread")
     right, small, other, two, none = values(
         Sample(sign("FRESH", "BREAD"), "x", (Element("subject", "a sign"), bread)),

@@ -7,7 +7,6 @@ import json
 import shutil
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,6 +16,8 @@ from llm_dit.config import ClipMetric, HpsMetric, PickScoreMetric, SiglipMetric
 from llm_dit.errors import ConfigError, LabError, ModelError
 from llm_dit.metrics.open_clip_model import from_transformers
 from llm_dit.metrics.open_clip_scores import Clip, Hps, PickScore, Siglip
+
+open_clip = pytest.importorskip("open_clip", reason="needs: uv sync --extra metrics")
 
 
 def reference(folder, samples, scale=None):

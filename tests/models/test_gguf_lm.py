@@ -7,7 +7,8 @@ import hashlib
 import pytest
 
 from llm_dit.errors import ModelError
-from llm_dit.models.gguf_lm import SMOLLM2_SHA256, load_gguf_llm, smollm2_gguf_path
+from llm_dit.models.gguf_lm import load_gguf_llm
+from llm_dit.models.smollm2 import SHA256, smollm2_gguf_path
 
 TEXTS = [
     "a red apple, 3d style, blue background",
@@ -30,7 +31,7 @@ def loaded(path):
 
 def test_file_is_the_pinned_one(path):
     with path.open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == SMOLLM2_SHA256
+        assert hashlib.file_digest(file, "sha256").hexdigest() == SHA256
 
 
 def test_equals_transformers(path, loaded):

@@ -57,7 +57,7 @@ def in_process(tmp_path_factory):
 @pytest.mark.parametrize(("launcher", "package"), LAUNCHERS)
 def test_four_cells(launcher, package, in_process, tmp_path):
     if package and find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+        pytest.skip(f"needs: uv sync --extra {'ray' if package == 'ray' else 'launch'}")
     done, folder = (run(tmp_path, launcher), tmp_path) if launcher else in_process
     assert done.returncode == 0, done.stderr
     assert "4 cells (4 complete), 4 pictures drawn" in done.stdout

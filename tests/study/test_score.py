@@ -121,6 +121,7 @@ def test_pictures_come_in_batches_of_the_size_asked_for(sweep, run_main, monkeyp
 
 
 def test_weights_that_are_not_there_are_told_before_anything_is_drawn(sweep):
+    pytest.importorskip("open_clip", reason="needs: uv sync --extra metrics")
     code, out, err, folder = sweep("x", "sampler.steps=1,2", "metrics=clip", "metrics.clip.weights=gone.safetensors")
     assert (code, out) == (2, "")
     assert "metrics.clip.weights=gone.safetensors" in err

@@ -15,7 +15,7 @@ from llm_dit.study.search import NUMBERS, Stop, ends
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.table import rows
 
-pytest.importorskip("optuna")
+pytest.importorskip("optuna", reason="needs: uv sync --extra search")
 
 
 @pytest.fixture

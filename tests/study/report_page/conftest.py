@@ -25,7 +25,7 @@ FLAGS = [
 def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium on PATH (chromium, chromium-browser or google-chrome), so no page can be opened")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs: uv sync --group browser")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

@@ -52,7 +52,7 @@ def _encoder_files(model: ModelConfig) -> list[Path]:
     if (source is None and model.path == RANDOM) or source == RANDOM:
         return []
     if source == "shipped:smollm2":
-        from llm_dit.models.gguf_lm import smollm2_gguf_path
+        from llm_dit.models.smollm2 import smollm2_gguf_path
 
         return [smollm2_gguf_path()]
     if source and source.endswith(".gguf"):
