@@ -15,10 +15,11 @@ from llm_dit.config import ModelConfig, SamplerConfig
 from llm_dit.denoise.samplers import sample_lcm
 from llm_dit.denoise.sigmas import noise_levels
 from llm_dit.errors import ModelError
-from llm_dit.models.cache import PARTS
+from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.models.load import load_shift
 from llm_dit.models.schedule import BY_RESOLUTION, SPACINGS, read_schedule
 from llm_dit.render import render
+from llm_dit.train.jobs import Where, make_job
 
 # What diffusers writes for Z-Image-Turbo: every field of the class.
 ZIMAGE = {
@@ -154,3 +155,20 @@ def test_a_render_refuses_before_it_draws(own_folder):
     assert len(render(compose([*settings, "sampler.shift=3"]))) == 1  # nothing of the model's own is needed
     with pytest.raises(ModelError, match="no 'scheduler' folder"):
         load_shift(ModelConfig(path=str(own_folder)))
+
+
+def training(own_folder, changes, *settings):
+    (own_folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(ZIMAGE | changes))
+    config = compose(["task=train", "model=tiny", f"model.path={own_folder}", *settings])
+    return make_job(config, None, PartCache(), Where(torch.device("cpu"), autocast=False))
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "distill"])
+def test_a_training_refuses_what_its_validations_would(own_folder, method):
+    with pytest.raises(ModelError, match="use_beta_sigmas is true"):
+        training(own_folder, {"use_beta_sigmas": True}, f"train={method}", "train.shift=3", "sampler.shift=3")
+
+
+def test_a_training_under_a_shift_by_resolution_asks_for_its_own_shift(own_folder):
+    with pytest.raises(ModelError, match=r"use_dynamic_shifting is true; set train\.shift\."):
+        training(own_folder, FLUX)

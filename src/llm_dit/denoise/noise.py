@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llm_dit.config import DiversityConfig
+from llm_dit.errors import ConfigError
 from llm_dit.seeds import WORD
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def seeded_generator(seed: int) -> torch.Generator:
 
 
 def _from_both_words(generator: torch.Generator, seed: int) -> torch.Generator:
-    """A fresh generator with its state filled from all bits of the seed. Raises RuntimeError if torch's state changed.
+    """A fresh generator with its state filled from all bits of the seed. Raises ConfigError if torch's state changed.
 
     The state in torch: 24 bytes of seed and counters, then the 624 words of the twister, 8 bytes each.
     """
@@ -39,7 +40,7 @@ def _from_both_words(generator: torch.Generator, seed: int) -> torch.Generator:
     state = generator.get_state()
     words = state[24:].view(torch.int64)[:624] if state.numel() == 5056 else state
     if words.tolist() != RandomState(seed % WORD).get_state(legacy=False)["state"]["key"].tolist():
-        raise RuntimeError(f"seed {seed}: this torch's generator has another state; use a seed below 2^32")
+        raise ConfigError(f"seed {seed}: the generator of this version of torch cannot take it; use a seed below 2^32.")
     key = RandomState([seed % WORD, seed // WORD]).get_state(legacy=False)["state"]["key"]
     words.copy_(torch.from_numpy(key.astype("int64")))
     return generator.set_state(state)

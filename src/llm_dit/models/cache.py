@@ -135,8 +135,7 @@ class Models:
     @property
     def shift(self) -> float:
         """The shift of the model's own schedule."""
-        schedule = self._schedule
-        return load.load_shift(self.model) if schedule is None else schedule.static_shift()
+        return (self._schedule or load.load_schedule(self.model)).static_shift()
 
     def check_schedule(self, sampler: SamplerConfig) -> None:
         """Raise ModelError where a run with these settings would ignore something of the model's own schedule."""

@@ -49,6 +49,12 @@ class Schedule:
         by_size = "" if self.linear else f"sampler.shift_mode=resolution{self._points()}, or "
         raise ModelError(f"{self.source}: use_dynamic_shifting is true; set {by_size}sampler.shift.")
 
+    def training_shift(self) -> float:
+        """The shift of the levels that training draws, for pictures of many sizes. Raises ModelError as above."""
+        if self.resolution is None:
+            return self.shift
+        raise ModelError(f"{self.source}: use_dynamic_shifting is true; set train.shift.")
+
     def refuse_ignored(self, sampler: SamplerConfig) -> None:
         """Raise ModelError, by the field's name, where a run with these settings would not do what the file says.
 

@@ -4,12 +4,14 @@ Three formats: 'qwen3' (Qwen3's own chat template, with its think block), 'chatm
 and without the default system message some templates insert, every part as it is), and 'tokenizer' (whatever chat
 template the tokenizer carries). Nothing here knows tokens or models.
 
-'qwen3' is what the template renders for these messages, in all but three points, which are meant:
+'qwen3' is what the template renders for these messages, in all but four points, which are meant:
 - The assistant's turn stays open: the template's closing <|im_end|> and line break are left out, as by transformers'
   continue_final_message. The assistant part is the beginning of an answer.
 - An assistant part without thinking gets an empty think block only with force_think_block; in the template the last
   turn always has one.
 - An empty system message is left out; the template writes one where it is given.
+- Words of the user that begin with <tool_response> and end with </tool_response> are words like others; the template
+  takes them for a tool's and drops the thinking after them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from llm_dit.denoise.sigmas import noise_levels
 from llm_dit.errors import ConfigError
 from llm_dit.models.cache import PartCache
 from llm_dit.models.fit import check_channels, check_features
-from llm_dit.models.load import find_schedule, load_shift, set_attention
+from llm_dit.models.load import find_schedule, load_schedule, set_attention
 from llm_dit.models.place import Placement
 from llm_dit.models.schedule import Schedule
 from llm_dit.train import outputs
@@ -59,7 +59,7 @@ class Job:
 
 def make_job(config: Config, dataset: Any, parts: PartCache, where: Where) -> Job:
     """The job of config.train.method. Raises LabError."""
-    if config.train.method != "vae" and (schedule := own_schedule(config, parts)):
+    if config.train.method != "vae" and (schedule := find_own_schedule(config, parts)):
         schedule.refuse_ignored(config.sampler)  # as the pictures of a validation would be
     return {"full": flow_job, "lora": flow_job, "distill": distill_job, "vae": vae_job}[config.train.method](
         config, dataset, parts, where
@@ -70,7 +70,7 @@ def flow_job(config: Config, dataset: Any, parts: PartCache, where: Where) -> Jo
     """Flow matching of the transformer or of an adapter."""
     settings = config.train
     model = start_transformer(config, str(where.device), "bfloat16" if where.autocast else "float32")
-    shift = own_shift(config, parts) if settings.shift is None else settings.shift
+    shift = own_schedule(config, parts).training_shift() if settings.shift is None else settings.shift
     check_data(config, model, dataset, where)
     forward = where.prepare(TrainingForward(model, settings.compile).train())
     task = FlowTraining(forward, dataset, settings, shift, *where.rest)
@@ -93,7 +93,7 @@ def distill_job(config: Config, dataset: Any, parts: PartCache, where: Where) ->
     set_attention(known, config.hardware.attention_backend)
     teacher = Teacher(known, guidance.guidance_scale, dataset.empty_embeds, where.device, settings.compile)
     size = (config.default_size, config.default_size)
-    grid, shift = noise_levels(config.sampler, lambda: own_shift(config, parts), size)
+    grid, shift = noise_levels(config.sampler, lambda: own_schedule(config, parts).static_shift(), size)
     model = start_transformer(config, device, "float32")
     check_data(config, model, dataset, where)
     forward = where.prepare(TrainingForward(model, settings.compile).train())
@@ -161,15 +161,14 @@ def drawing(config: Config, model: Any, parts: PartCache) -> Callable[[Training]
     return lambda training: Validation(config, model, training.folder, training.averaged, parts)
 
 
-def own_schedule(config: Config, parts: PartCache) -> Schedule | None:
+def find_own_schedule(config: Config, parts: PartCache) -> Schedule | None:
     """The model's own schedule, if it has one."""
     return parts.get("schedule", (config.model.path, config.model.revision), lambda: find_schedule(config.model))
 
 
-def own_shift(config: Config, parts: PartCache) -> float:
-    """The shift of the model's own schedule."""
-    schedule = own_schedule(config, parts)
-    return load_shift(config.model) if schedule is None else schedule.static_shift()
+def own_schedule(config: Config, parts: PartCache) -> Schedule:
+    """The model's own schedule. Raises ModelError where it has none."""
+    return find_own_schedule(config, parts) or load_schedule(config.model)
 
 
 def save_model(model: Any, component: str, folder: Path, config: Config, about: dict[str, Any]) -> Path:
