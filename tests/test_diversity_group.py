@@ -241,6 +241,7 @@ def test_what_cannot_act_on_these_words_or_this_seed_is_told(tiny):
     assert own[1].record["warnings"] == ["diversity.variation_seed=9 has no effect: it is the picture's own seed."]
     empty = render(tiny(*NOISE, *BLANK, "prompt.text=''"))[0]
     assert empty.record["warnings"] == [
+        "the prompt is empty: what is drawn follows from the seed alone.",
         "diversity.embed_strength has no effect: the prompt has no words.",
         "diversity.blank_sigma=0.8 has no effect: the prompt is empty.",
     ]

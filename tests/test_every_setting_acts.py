@@ -24,6 +24,9 @@ OWN_TEST = {
     "from_image",
     "num_images",
     "model.name",
+    # In tests/test_foreseen.py:
+    "model.sizes",
+    "model.vocabulary",
     "hardware.dtype",
     "hardware.batch_size",
     "hardware.offload",

@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 import torch
 from common import shipped_vae, through_vae, to_pictures, to_tensor
-from domain import STYLES
+from domain import TAUGHT_STYLES as STYLES
 from layouts import load_sprites, picture, places
 from make_data import SEED, first_entries
 from paths import SIZE, V1
@@ -45,7 +45,7 @@ def main() -> None:
     print(f"{'':10s}" + "".join(f"{style:>16s}" for style in STYLES) + f"{'all':>16s}{'worst':>8s}")
     rows = []
     for name, by_style in groups.items():
-        scenes = [scene for i in range(count) for scene in [by_style[list(STYLES)[i % 4]][i // 4]]]
+        scenes = [scene for i in range(count) for scene in [by_style[STYLES[i % len(STYLES)]][i // len(STYLES)]]]
         pixels = [picture(sprites, s, np.random.default_rng((SEED, 9, i))) for i, s in enumerate(scenes)]
         x = to_tensor(np.stack(pixels))
         rebuilt = through_vae(vae, x)
@@ -56,7 +56,9 @@ def main() -> None:
                 inside[i, :, max(a, 0) : a + side, max(b, 0) : b + side] = 1
         each = torch.tensor([psnr(e) for e in error])
         drawn = torch.tensor([psnr(e[:, m[0] > 0]) for e, m in zip(error, inside, strict=True)])
-        cells = [f"{each[j::4].mean():8.1f}{drawn[j::4].mean():7.1f} " for j in range(4)]
+        cells = [
+            f"{each[j :: len(STYLES)].mean():8.1f}{drawn[j :: len(STYLES)].mean():7.1f} " for j in range(len(STYLES))
+        ]
         print(f"{name:10s}" + "".join(cells) + f"{each.mean():8.1f}{drawn.mean():7.1f} {each.min():7.1f}", flush=True)
         for part in (x, rebuilt):
             rows.append(np.concatenate(list(to_pictures(part[:12])), 1))

@@ -58,7 +58,8 @@ def describe(run: Run, seed: int, nfe: int, pixels: np.ndarray, seconds: dict[st
         "device": models.placement.device,
         "dtype": models.placement.dtype,
         "seconds": seconds,
-        "warnings": text_warnings(run)
+        "warnings": list(run.foreseen)
+        + text_warnings(run)
         + idle_prompts(config, run.levels)
         + idle_on_picture(run, seed)
         + idle_settings(config, run.levels)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from llm_dit.clock import Clock
 from llm_dit.conditioning import Encoded, encode_prompt, settle_prompt
 from llm_dit.config import Config, seeds_of
-from llm_dit.errors import ConfigError, RenderError
+from llm_dit.errors import RenderError
+from llm_dit.foreseen import foreseen, picture_size
 from llm_dit.models.cache import PARTS, Models, PartCache
 from llm_dit.models.fit import check_channels, check_features
 from llm_dit.models.place import at_work, choose_placement
@@ -40,6 +41,7 @@ class Run:
 
     positive, mixed, blank: the prompt, mix.text, the empty prompt; the last two None while nothing asks for them.
     texts: embeddings and the user's tokens of what acts in the run, by its name in prompts_at.
+    foreseen: what was told of the picture beforehand, for the record.
     second: the second stage of highres, which begins with the latents of this one; size, sigmas and shift are of one.
     shift: of the sigmas; None when they were given one by one.
     """
@@ -56,6 +58,7 @@ class Run:
     mixed: Encoded | None
     blank: Encoded | None
     texts: dict[str, Words] = field(default_factory=dict)
+    foreseen: tuple[str, ...] = ()
     second: Run | None = None
     is_second: bool = False
 
@@ -133,7 +136,8 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     sigmas, shift = noise_levels(config.sampler, lambda: models.shift, first)
     if start is not None:
         sigmas = start_at_strength(sigmas, config.strength)
-    run = Run(config, models, clock, first, start, sigmas, shift, **encoded)
+    told = tuple(foreseen(config, size))
+    run = Run(config, models, clock, first, start, sigmas, shift, **encoded, foreseen=told)
     if first != size:
         sigmas, shift = second_levels(config.highres, config.sampler, lambda: models.shift, size)
         run = replace(run, second=replace(run, size=size, sigmas=sigmas, shift=shift, is_second=True))
@@ -281,17 +285,6 @@ def decode(run: Run, latents: torch.Tensor) -> np.ndarray:
             f"broke down in {run.models.placement.dtype}, or the latents are empty. Try hardware.dtype=float32."
         )
     return pixels
-
-
-def picture_size(config: Config, start: Image.Image | None) -> tuple[int, int]:
-    """(height, width): as asked, else the start picture's rounded to 16, else the model's own."""
-    own_width = own_height = config.default_size
-    if start is not None:
-        own_width, own_height = (max(16, round(side / 16) * 16) for side in start.size)
-    width, height = config.width or own_width, config.height or own_height
-    if max(width, height) > 8192:
-        raise ConfigError(f"init_image is {width} x {height} pixels; set width and height to at most 8192.")
-    return height, width
 
 
 @cache

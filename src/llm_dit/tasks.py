@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from llm_dit.conditioning import fit_prompt, read_said, settle_prompt, token_weights
+from llm_dit.conditioning import fit_prompt, read_prompt, read_said, settle_prompt, token_weights
 from llm_dit.config import Config, seeds_of
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import ConfigError, ImageError, OutputError
+from llm_dit.foreseen import asked_size, foreseen, prompt_warnings, reader_of
 from llm_dit.paths import user_path
 from llm_dit.picture import Picture, check_writable, picture_name, read_record, save_picture
 from llm_dit.replay import compare_with_original, config_from_image
@@ -60,6 +61,8 @@ def plan_render(config: Config, paths: list[Path]) -> list[str]:
     """Print the files that would be written and the memory it takes, and draw nothing."""
     from llm_dit.study.dry_run import forwards_of, memory_lines
 
+    for warning in foreseen(config, asked_size(config)):
+        print(f"warning: {warning}", file=sys.stderr)
     print(*paths, sep="\n")
     print(f"{len(paths)} pictures to draw, {forwards_of(config):g} forwards each", *memory_lines([config]), sep="\n")
     return [str(path) for path in paths]
@@ -71,6 +74,8 @@ def preview_task(config: Config) -> str:
 
     config = settle_prompt(config)
     tokenizer = load_tokenizer(config.model)
+    for warning in prompt_warnings(config, reader_of(config)):
+        print(f"warning: {warning}", file=sys.stderr)
     text = _preview(config, config.prompt.text or "", tokenizer)
     if config.mix.mode != "none":
         print(f"--- the second prompt, by mix.mode={config.mix.mode}", file=sys.stderr)
@@ -96,6 +101,19 @@ def _preview(config: Config, user: str, tokenizer: Any) -> str:
     for warning in filter(None, (fitted.warning, *said.warnings)):
         print(f"warning: {warning}", file=sys.stderr)
     return fitted.formatted.text
+
+
+def vocabulary_task(config: Config) -> None:
+    """Print what the model was taught, or what of it the prompt finds."""
+    from llm_dit.text.vocabulary import load_vocabulary
+    from llm_dit.vocabulary_list import listed, listed_matches
+
+    model, text = config.model, read_prompt(config) if config.prompt_file else config.prompt.text
+    if model.vocabulary is None:
+        print(f"{model.name} has no list of words: it was trained on captions of any kind.")
+        return
+    vocabulary = load_vocabulary(model.vocabulary)
+    print(*(listed_matches(vocabulary, text) if text else listed(vocabulary)), sep="\n")
 
 
 def grid_task(config: Config) -> list[Path]:
@@ -170,6 +188,7 @@ TASKS: dict[str, Callable[[Config], Any]] = {
     "report": report_task,
     "sync": sync_task,
     "train": train_task,
+    "vocabulary": vocabulary_task,
 }
 
 

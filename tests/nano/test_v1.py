@@ -320,3 +320,17 @@ def test_agreement_with_a_person_is_counted_by_hand(recipe, capsys):
     assert rows["style"][:6] == ["4", "2", "75", "0.50", "1", "0"]
     assert rows["style, if subject"][:6] == ["2", "1", "100", "1.00", "0", "0"]
     assert "relation" not in rows
+
+
+def test_the_vae_is_checked_on_every_style_that_is_taught(recipe, sprites, tmp_path, monkeypatch, capsys):
+    check = recipe("vae_check")
+    np.save(tmp_path / "sprites.npy", sprites)
+    for name in ("layouts", "vae_check"):
+        monkeypatch.setattr(recipe(name), "V1", tmp_path)
+    monkeypatch.setattr("sys.argv", ["vae_check.py", "--count", "4"])
+    check.main()
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["cartoon", "flat", "3d", "all", "worst"]
+    assert {row[:10].strip() for row in rows} >= {"plain", "small", "large", "pair 2", "count 3"}
+    assert all(len(row[10:].split()) == 2 * 3 + 3 for row in rows)
+    assert (tmp_path / "vae_check.png").exists()

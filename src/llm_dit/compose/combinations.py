@@ -10,6 +10,7 @@ from llm_dit.denoise.sigmas import problem_of
 from llm_dit.errors import ConfigError
 from llm_dit.models.lora_file import parse_lora
 from llm_dit.paths import user_path
+from llm_dit.text.vocabulary import check_vocabulary
 
 TAKE_A_BIAS = ("native", "flex", "_native_math", "_native_efficient")  # attention kernels that add a bias to logits
 
@@ -51,6 +52,10 @@ def check_combinations(config: Config) -> None:
         raise ConfigError(f"a think block needs model.chat_format=qwen3; this model uses {model.chat_format}.")
     if model.revision is not None and (":" in model.path or user_path(model.path).is_dir()):
         raise ConfigError(f"model.revision={model.revision}: only a hub id has one; model.path={model.path} is none.")
+    if model.sizes and (len(model.sizes) != 2 or model.sizes[0] > model.sizes[1]):
+        raise ConfigError(f"model.sizes={model.sizes}: must be [smallest,largest] in pixels, or [] for any size.")
+    if model.vocabulary is not None:
+        check_vocabulary(model.vocabulary)
     _check_name("output.name", config.output.name)
     _check_name("sweep.name", config.sweep.name)
     _check_name("train.name", config.train.name)

@@ -33,6 +33,15 @@ class ModelConfig:
         "Side of the pictures the model was trained on, in pixels: what dype and highres start from; set by the model.",
         ge=16, le=8192, multiple_of=16,
     )  # fmt: skip
+    sizes: list[int] = param(
+        [], "Smallest and largest side that the model draws well, in pixels; outside a picture is warned about. [] for "
+        "any size; set by the model.",
+        image=False, ge=16, le=8192,
+    )  # fmt: skip
+    vocabulary: str | None = param(
+        None, "The words that the model was taught, a name in prompts/vocabulary; prompts of others are warned about.",
+        image=False,
+    )  # fmt: skip
 
 
 @dataclass

@@ -30,9 +30,9 @@ class Config:
         "render",
         "render draws; preview shows the formatted prompt and its tokens; grid draws a sweep's table and grids again "
         "from its records; score adds metrics to it; report writes its report.html; sync sends it to a tracker; "
-        "train trains.",
+        "train trains; vocabulary lists what the model was taught, a bare argument searches it.",
         image=False,
-        choices=("render", "preview", "grid", "score", "report", "sync", "train"),
+        choices=("render", "preview", "grid", "score", "report", "sync", "train", "vocabulary"),
     )
     prompt: PromptConfig = field(default_factory=PromptConfig)
     prompt_file: str | None = param(None, "UTF-8 text file with the prompt, in place of prompt.text.")

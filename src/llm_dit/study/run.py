@@ -6,6 +6,7 @@ started.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from llm_dit.picture import check_writable
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import LEFT, Outcome
 from llm_dit.study.finish import finish_sweep
+from llm_dit.study.foreseen import foreseen_in
 from llm_dit.study.plan import Plan, PlannedCell, plan_sweep
 from llm_dit.study.store import SweepFolder
 from llm_dit.study.track import track_summary
@@ -40,6 +42,8 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
 
     plan = plan_sweep(parser, arguments, master)
     folder, config = plan.folder, plan.first
+    for warning in foreseen_in(plan):
+        print(f"warning: {warning}", file=sys.stderr)
     if config.dry_run:
         from llm_dit.study.dry_run import print_plan
 

@@ -28,7 +28,7 @@ FREE = {
         "name", "dir", "steps", "compile", "gradient_checkpointing", "log_every", "checkpoint_every", "keep",
         "validate_every", "save_dtype",
     )
-}  # fmt: skip
+} | {"model.name", "model.sizes", "model.vocabulary"}  # fmt: skip
 SHARED_GROUPS = ("train.", "model.", "encoder_layer.")
 OF_DISTILLATION = ("sampler.", "guidance.", "default_size")  # the teacher's and the grid's
 # While one process encodes the data or validates, the others wait; the usual ten minutes would end the training.
@@ -171,11 +171,7 @@ def base_fingerprint(model: Any) -> str:
 def shared_settings(config: Config) -> dict[str, Any]:
     """Dotted keys to values of what a checkpoint must share with the run that goes on from it."""
     groups = SHARED_GROUPS + (OF_DISTILLATION if config.train.method == "distill" else ())
-    return {
-        p.key: get(config, p.key)
-        for p in parameters()
-        if p.key.startswith(groups) and p.key not in FREE and p.key != "model.name"
-    }
+    return {p.key: get(config, p.key) for p in parameters() if p.key.startswith(groups) and p.key not in FREE}
 
 
 def training_folder(config: Config) -> Path:
