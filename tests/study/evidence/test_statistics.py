@@ -67,8 +67,36 @@ def test_degenerate_samples_have_an_interval_or_none():
     assert np.isnan(st.mean_interval(np.array([]))).all()
     low, high = st.mean_interval(np.array([0.0] * 29 + [1.0]))
     assert 0 <= low < 1 / 30 < high < 0.2
-    low, high = st.mean_interval(np.array([0.0, 1.0]))
-    assert (low, high) == pytest.approx((0, 1))
+    assert st.mean_interval(np.full(3, 0.25)).tolist() == [0.25, 0.25]
+    assert st.unpaired_interval(np.full(3, 0.5), np.full(2, 0.25)) == (0.25, 0.25)
+
+
+def test_the_interval_of_few_prompts_is_students(rng):
+    from scipy.stats import ttest_1samp, ttest_ind
+
+    assert st.mean_interval(np.array([0.0, 1.0])) == pytest.approx([-5.853, 6.853], abs=1e-3)
+    for n in (2, 3, 5, 7):
+        d = rng.exponential(1, (n, 4))
+        students = ttest_1samp(d, 0).confidence_interval()
+        assert st.mean_interval(d, 500) == pytest.approx(np.array(students), rel=1e-9)
+        assert st.mean_interval(d[:, 0], 500) == pytest.approx([students.low[0], students.high[0]], rel=1e-9)
+        a, b = d[:, 0], rng.exponential(2, 12)
+        for one, other in ((a, b), (b, a)):
+            welch = ttest_ind(one, other, equal_var=False).confidence_interval()
+            assert st.unpaired_interval(one, other, 500) == pytest.approx((welch.low, welch.high), rel=1e-9)
+    d = rng.exponential(1, 8)
+    students = ttest_1samp(d, 0).confidence_interval()
+    low, high = st.mean_interval(d)
+    assert high - d.mean() > 1.1 * (d.mean() - low), "from 8 prompts on the interval follows the skew"
+    assert (low, high) != pytest.approx((students.low, students.high), rel=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 7, 8])
+def test_intervals_of_few_normal_prompts_cover_the_mean_in_95_percent_of_studies(n):
+    # 20,000 studies: two standard errors are 0.3 points.
+    d = np.random.default_rng(n).normal(0.3, 2, (n, 20_000))
+    low, high = st.mean_interval(d, 500)
+    assert np.mean((low <= 0.3) & (0.3 <= high)) == pytest.approx(0.95, abs=0.006 if n < 8 else 0.02)
 
 
 def test_the_unpaired_interval_shows_what_pairing_won(rng):
@@ -227,6 +255,10 @@ def test_pairing_is_by_prompt_and_seed_and_counts_what_is_left_out():
     strangers = pair(np.array([[1.0, nan], [2.0, nan]]), np.array([[nan, 0.5], [nan, nan]]))
     assert (strangers.each, strangers.d.tolist(), strangers.count, strangers.left_out) == (None, [0.5], 0, 1)
     assert len(pair(np.full((2, 2), nan), b[:2]).d) == 0
+    # Both columns have scores of both arms, and no prompt has a seed in common.
+    crossed = pair(np.array([[1.0, nan], [nan, 2.0]]), np.array([[nan, 0.5], [0.5, nan]]))
+    assert (crossed.each, crossed.d.tolist(), crossed.count, crossed.left_out) == (None, [0.5, 1.5], 0, 0)
+    assert crossed.shown.tolist() == [[0, 1], [1, 0]]
     thirds = pair(np.array([[0.1, 0.2, 0.3]]), np.array([[0.3, 0.1, 0.2]]))
     assert thirds.d.tolist() == [0.0], "rounding is no difference"
 
@@ -239,8 +271,8 @@ def test_the_worked_example_of_the_docs_is_right():
     assert (pairs.d.mean(), sd, sd / np.sqrt(6), pairs.d.mean() / sd) == pytest.approx(
         (0.1, 0.063, 0.026, 1.58), abs=5e-3
     )
-    assert st.mean_interval(pairs.d) == pytest.approx([0.05, 0.18], abs=5e-3)
-    assert st.unpaired_interval(pairs.a, pairs.b) == pytest.approx((-0.25, 0.43), abs=6e-3)
+    assert st.mean_interval(pairs.d) == pytest.approx([0.03, 0.17], abs=5e-3)
+    assert st.unpaired_interval(pairs.a, pairs.b) == pytest.approx((-0.20, 0.40), abs=6e-3)
     assert (noise, va.tie_band(noise, 2, 2)) == pytest.approx((0.119, 0.119), abs=5e-4)
     counts = st.win_counts(pairs.d, va.tie_band(noise, 2, 2))
     rate, interval = st.win_rate(*counts)

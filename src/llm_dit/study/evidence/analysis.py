@@ -19,6 +19,7 @@ from llm_dit.metrics.registry import METRICS, info, metric_of
 from llm_dit.study.axes import is_number
 from llm_dit.study.evidence import effects, statistics, variance
 from llm_dit.study.evidence.arms import Arm, find_baseline, read_arms
+from llm_dit.study.evidence.costs import Costs
 from llm_dit.study.evidence.remarks import many, note_of, warnings_of, why_not
 from llm_dit.study.evidence.repeats import repeats
 from llm_dit.study.evidence.statistics import RESAMPLES
@@ -81,7 +82,8 @@ def analyse_arms(
     warnings += told
     table = Table(arms, columns, base)
     versus, pairs = compare_all(table, chosen, resamples)
-    fronts = {column: front(table, column) for column in columns}
+    costs = Costs(arms)
+    fronts = {column: front(table, column, costs) for column in columns}
     analysis = {
         "name": sweep.get("name", ""),
         "question": sweep.get("question", ""),
@@ -92,6 +94,7 @@ def analyse_arms(
         "primary_named": bool(chosen) and chosen == sweep.get("primary"),
         "baseline": base.id if base else None,
         "baseline_asked": baseline,
+        "cost": costs.column,
         "prompts": table.described(),
         "metrics": [describe_metric(arms, column, column == chosen) for column in columns],
         "arms": [
@@ -108,6 +111,7 @@ def analyse_arms(
                 "missing": max(0, (arm.asked or 0) - len(arm.rows)),
                 "nfe": arm.mean("nfe"),
                 "seconds": arm.mean("seconds"),
+                "seconds_ci": list(costs.interval(arm)),
                 "pareto": bool(chosen) and fronts[chosen][i],
                 "metrics": {
                     column: describe_arm(table, arm, column, resamples) | {"pareto": fronts[column][i]}
@@ -227,16 +231,20 @@ def describe_arm(table: Table, arm: Arm, column: str, resamples: int) -> dict[st
     }
 
 
-def front(table: Table, column: str) -> list[bool]:
-    """Which arms no other beats in both a score and seconds, all of them by the prompts that each has.
+def front(table: Table, column: str, costs: Costs) -> list[bool]:
+    """Which arms no other beats in both a score and cost, all of them by the prompts that each has.
 
-    Of arms that are complete: a half-drawn one would stand there by its prompts, or take all others' prompts away.
+    Of arms that are complete: a half-drawn one would stand there by its prompts, or take all others' prompts away. No
+    arm when all cost the same: the best mean alone is no trade.
     """
     whole = [arm for arm in table.arms if arm.status == "complete" and np.isfinite(table.scores(arm, column)).any()]
     means = effects.whole_prompts([table.scores(arm, column) for arm in whole]) if whole else np.zeros((0, 0))
     quality = {arm.id: mine.mean() for arm, mine in zip(whole, means, strict=True) if len(mine)}
-    costs = [arm.mean("seconds") for arm in table.arms]
-    return effects.pareto([quality.get(arm.id, math.nan) for arm in table.arms], costs, info(column).direction)
+    values = [quality.get(arm.id, math.nan) for arm in table.arms]
+    levels = costs.levels([arm if arm.id in quality else None for arm in table.arms])
+    if len({level for level in levels if math.isfinite(level)}) < 2:
+        return [False] * len(levels)
+    return effects.pareto(values, levels, info(column).direction)
 
 
 def compare_all(
@@ -255,9 +263,8 @@ def compare_all(
                 entries[arm.id][column] = not_compared(why_not(arm, table.base, column))
                 continue
             found[arm.id, column] = pairs
-            own = (arm.seeds[0], table.base.seeds[0])
             noise = math.nan if metric_of(column) in GROUPED else variance.seed_sd(scores)
-            entry = compare(pairs, table.prompts, (table.seeds, own), info(column).direction, noise, resamples)
+            entry = compare(pairs, table.prompts, table.seeds, info(column).direction, noise, resamples)
             entries[arm.id][column] = entry | {"note": note_of(pairs, arm, table.base)}
     for exploratory in (False, True):
         family = {

@@ -10,10 +10,9 @@ import numpy as np
 
 from llm_dit.study.axes import same
 from llm_dit.study.evidence.arms import Arm
-from llm_dit.study.evidence.statistics import RESAMPLES, mean_interval
+from llm_dit.study.evidence.statistics import FEW, RESAMPLES, mean_interval
 from llm_dit.study.evidence.variance import mean_of_seeds
 
-FEW = 6  # prompts below which an interval is the range of what was seen, little more
 BINS = 3
 
 
@@ -39,9 +38,7 @@ def length_bins(tokens: Sequence[int | None]) -> list[str]:
 def slice_of(d: np.ndarray, resamples: int = RESAMPLES) -> dict[str, Any]:
     """A subset's difference: n_prompts, delta, ci, note. d: (n,), at least one. No p: subsets were not planned for."""
     n = len(d)
-    note = (
-        None if n >= FEW else "one prompt" if n == 1 else f"{n} prompts: the interval is little more than their range"
-    )
+    note = None if n >= FEW else "one prompt" if n == 1 else f"{n} prompts: Student's interval, as if they were normal"
     return {"n_prompts": n, "delta": float(d.mean()), "ci": list(mean_interval(d, resamples)), "note": note}
 
 

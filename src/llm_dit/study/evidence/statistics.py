@@ -18,6 +18,7 @@ ALPHA = 0.05  # of the family of comparisons on the primary metric, and of every
 FALSE_DISCOVERY_RATE = 0.10  # of the exploratory comparisons
 POWER = 0.80
 MIN_PROMPTS = 20  # below, no p-value is given
+FEW = 8  # prompts below which intervals are Student's: resamples of so few values cannot show how they are spread
 MDE_FACTOR = 2.8  # z(1 - ALPHA / 2) + z(POWER) = 1.960 + 0.842
 EXACT = 14  # up to so many prompts, all 2^n sign flips are made
 RESAMPLES = 10_000
@@ -28,16 +29,22 @@ _CELLS = 4_000_000  # largest array of resampled means held at a time
 
 
 def mean_interval(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
-    """95 % interval of the mean over prompts, BCa bootstrap: (2,) for (n,), (2, k) for (n, k); NaN under 2 prompts.
+    """95 % interval of the mean over prompts: (2,) for (n,), (2, k) for (n, k); NaN under 2 prompts.
 
-    Efron and Tibshirani 1993, chapter 14, with the normal quantile widened to sqrt(n / (n - 1)) t(n - 1), without
-    which the interval of few prompts is too short (Hesterberg 2015, "expanded percentile"). Where the bias is not
-    finite or the acceleration turns the quantiles round, the expanded percentile interval itself.
+    Under FEW prompts Student's t: the bootstrap's interval covers the mean of 2, 3, 5 normal values in 50, 75, 91 % of
+    studies only. From there on the BCa bootstrap, which follows a skew (Efron and Tibshirani 1993, chapter 14), with
+    the normal quantile widened to sqrt(n / (n - 1)) t(n - 1), without which the interval of few prompts is too short
+    (Hesterberg 2015, "expanded percentile"). Where the bias is not finite or the acceleration turns the quantiles
+    round, the expanded percentile interval itself.
     """
     columns = _columns(values)
     n, k = columns.shape
     if n < 2:
         return np.full((2, *np.shape(values)[1:]), np.nan)
+    if n < FEW:
+        columns, scale = _scaled(columns)
+        half = _student(n - 1) * _standard_errors(columns)
+        return ((columns.mean(axis=0) + np.stack([-half, half])) * scale).reshape(2, *np.shape(values)[1:])
     step = max(1, _CELLS // resamples)
     found = [_bca(columns[:, i : i + step], resamples) for i in range(0, k, step)]
     return np.concatenate(found, axis=1).reshape(2, *np.shape(values)[1:])
@@ -46,13 +53,20 @@ def mean_interval(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
 def unpaired_interval(a: np.ndarray, b: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
     """95 % interval of mean(a) - mean(b) as if the prompts of a (n,) and b (m,) were strangers; NaN under 2 prompts.
 
-    Expanded percentile bootstrap, each side resampled by itself. Beside the paired interval it shows what pairing won.
+    Expanded percentile bootstrap, each side resampled by itself; Welch's t where a side has under FEW prompts. Beside
+    the paired interval it shows what pairing won.
     """
     n = min(len(a), len(b))
     if n < 2:
         return float("nan"), float("nan")
     whole, scale = _scaled(np.concatenate([a, b])[:, None])
     mine, theirs = whole[: len(a)], whole[len(a) :]
+    if n < FEW:
+        errors = np.array([_standard_errors(side)[0] ** 2 for side in (mine, theirs)])
+        freedom = errors.sum() ** 2 / (errors**2 / [len(a) - 1, len(b) - 1]).sum() if errors.any() else 1.0
+        half = _student(freedom) * np.sqrt(errors.sum())
+        middle = mine.mean() - theirs.mean()
+        return float((middle - half) * scale[0]), float((middle + half) * scale[0])
     boots = _boot_means(mine, resamples, 0) - _boot_means(theirs, resamples, 1)
     boots.sort(axis=0)
     tails = np.array([[-1.0], [1.0]]) * _widened(n)
@@ -224,9 +238,19 @@ def _at_quantiles(ordered: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
 
 def _widened(n: int) -> float:
     """The normal quantile of a 95 % interval, widened for a mean of n values."""
+    return float(np.sqrt(n / (n - 1))) * _student(n - 1)
+
+
+def _student(freedom: float) -> float:
+    """The quantile of Student's t for a 95 % interval."""
     from scipy.special import stdtrit
 
-    return float(np.sqrt(n / (n - 1)) * stdtrit(n - 1, 1 - ALPHA / 2))
+    return float(stdtrit(freedom, 1 - ALPHA / 2))
+
+
+def _standard_errors(columns: np.ndarray) -> np.ndarray:
+    """Of the mean of each column, (k,): 0 where all values are equal but for rounding."""
+    return np.array([spread(column) for column in columns.T]) / np.sqrt(len(columns))
 
 
 def _normal_cdf(z: np.ndarray) -> np.ndarray:

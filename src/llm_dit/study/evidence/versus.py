@@ -24,9 +24,10 @@ NOTHING = (None, None)
 class Pairs:
     """What of two arms can be compared. prompts: rows that count, (n,). d, a, b: their differences and means, (n,).
 
-    each: differences by prompt and seed (prompts, seeds), NaN where there is no pair; None when the arms share no
-    seed, so that means over seeds were paired by prompt alone. seeds_a, seeds_b: pictures averaged in a prompt.
-    left_out: scores of either arm without a partner.
+    each: differences by prompt and seed (prompts, seeds), NaN where there is no pair; None when no prompt has a seed
+    in common, so that means over seeds were paired by prompt alone. shown: columns of the arm's and the baseline's
+    picture that stand for a prompt, those nearest d where there are pairs, (n, 2). seeds_a, seeds_b: pictures averaged
+    in a prompt. left_out: scores of either arm without a partner.
     """
 
     prompts: np.ndarray
@@ -34,6 +35,7 @@ class Pairs:
     a: np.ndarray
     b: np.ndarray
     each: np.ndarray | None
+    shown: np.ndarray
     seeds_a: float
     seeds_b: float
     left_out: int
@@ -45,10 +47,9 @@ class Pairs:
 
 
 def pair(a: np.ndarray, b: np.ndarray) -> Pairs:
-    """Arm a minus baseline b, by prompt and seed; by prompt over seed means when they share no seed at all."""
+    """Arm a minus baseline b, by prompt and seed; by prompt over seed means when no prompt has a seed in common."""
     known_a, known_b = np.isfinite(a), np.isfinite(b)
-    shared = (known_a.any(axis=0) & known_b.any(axis=0)).any()
-    if shared:
+    if (known_a & known_b).any():
         use_a = use_b = known_a & known_b
         each = np.where(use_a, a - np.where(use_b, b, 0.0), np.nan)
     else:
@@ -60,22 +61,27 @@ def pair(a: np.ndarray, b: np.ndarray) -> Pairs:
     d = mean_a - mean_b if each is None else mean_of_seeds(each)[prompts]
     # Means of equal scores in another order differ in their last digit, which is no difference.
     d = np.where(np.abs(d) <= 1e-12 * np.maximum(np.abs(mean_a), np.abs(mean_b)), 0.0, d)
+    if each is None:
+        shown = np.stack([use[prompts].argmax(axis=1) for use in (use_a, use_b)], axis=1)
+    else:
+        off = np.abs(each[prompts] - d[:, None])
+        shown = np.repeat(np.where(np.isfinite(off), off, np.inf).argmin(axis=1)[:, None], 2, axis=1)
     seeds = [float(use.sum() / max(1, len(prompts))) for use in (use_a, use_b)]
     left_out = int(known_a.sum() + known_b.sum() - use_a.sum() - use_b.sum())
-    return Pairs(prompts, d, mean_a, mean_b, each, *seeds, left_out)
+    return Pairs(prompts, d, mean_a, mean_b, each, shown, *seeds, left_out)
 
 
 def compare(
     pairs: Pairs,
     ids: Sequence[str],
-    seeds: tuple[Sequence[int], Sequence[int]],
+    seeds: Sequence[int],
     direction: str,
     noise: float,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """The entry of a report without what needs the other arms: p, p_holm, p_bh, verdict.
 
-    ids: of all prompts. seeds: of the matrices' columns, and those that the two arms have when none is shared.
+    ids: of all prompts. seeds: of the matrices' columns.
     direction: higher, lower or none (wins are then of the higher one). noise: the baseline's seed_sd.
     """
     d, n = pairs.d, len(pairs.d)
@@ -110,21 +116,16 @@ def compare(
 
 
 def extremes(
-    pairs: Pairs, ids: Sequence[str], seeds: tuple[Sequence[int], Sequence[int]], sign: int
+    pairs: Pairs, ids: Sequence[str], seeds: Sequence[int], sign: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """best and worst: up to 8 prompts each, none in both, with the pair of pictures nearest the prompt's difference."""
+    """best and worst: up to 8 prompts each, none in both, with the pictures that stand for the prompt's difference."""
     order = np.argsort(-sign * pairs.d, kind="stable")
     n = len(order)
     chosen = {"best": order[: min(EXTREMES, (n + 1) // 2)], "worst": order[::-1][: min(EXTREMES, n // 2)]}
-    columns, own = seeds
 
     def told(i: int) -> dict[str, Any]:
-        row = pairs.prompts[i]
-        if pairs.each is None:
-            mine, theirs = own
-        else:
-            mine = theirs = columns[int(np.nanargmin(np.abs(pairs.each[row] - pairs.d[i])))]
-        return {"prompt_id": ids[row], "seed": mine, "seed_baseline": theirs, "d": float(pairs.d[i])}
+        mine, theirs = (seeds[column] for column in pairs.shown[i])
+        return {"prompt_id": ids[pairs.prompts[i]], "seed": mine, "seed_baseline": theirs, "d": float(pairs.d[i])}
 
     return {name: [told(i) for i in indices] for name, indices in chosen.items()}
 

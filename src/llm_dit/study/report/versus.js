@@ -197,7 +197,7 @@ function pairs(arm, title, list) {
   const d = decimalsOf(chosen.metric);
   const items = list.map((x) => {
     const mine = pictureAt(arm.id, x.prompt_id, x.seed);
-    const base = pictureAt(BASELINE.id, x.prompt_id, x.seed);
+    const base = pictureAt(BASELINE.id, x.prompt_id, x.seed_baseline ?? x.seed);
     const open =
       mine && !mine.missing
         ? () => openViewer(mine, { against: base && !base.missing ? base : null, mode: "side" })
@@ -217,7 +217,7 @@ function pairs(arm, title, list) {
         pairHalf(base, "baseline"),
         pairHalf(mine, armMark(arm)),
       ),
-      h("div", { class: "num" }, signed(x.d, d), h("span", { class: "muted" }, ` seed ${x.seed}`)),
+      h("div", { class: "num" }, signed(x.d, d), h("span", { class: "muted" }, ` seed ${x.seed}${x.seed === (x.seed_baseline ?? x.seed) ? "" : ` against ${x.seed_baseline}`}`)),
       h("div", { class: "pair-prompt", title: promptText(x.prompt_id) }, promptText(x.prompt_id)),
     );
   });
