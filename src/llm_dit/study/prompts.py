@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ def load_prompts(
 ) -> list[Prompt]:
     """The prompts of a shipped set (by name) or of any .yaml file (by path) that pass every filter, in file order.
 
-    An empty filter passes all; count takes the first so many of what is left, or all if there are fewer.
+    An empty filter passes all; count takes a balanced choice of so many of what is left, or all if there are fewer.
     Raises PromptError for a file that is missing or wrong, an unknown name in a filter, and when nothing is left.
     """
     prompts = load_prompt_set(name_or_path).prompts
@@ -104,7 +104,36 @@ def load_prompts(
         given = {"ids": ids, "categories": categories, "difficulties": difficulties}
         filters = ", ".join(f"prompts.{key}=[{','.join(values)}]" for key, values in given.items() if values)
         raise PromptError(f"no prompt of '{name_or_path}' passes {filters} together; {_census(prompts)}.")
-    return left[:count]
+    return left if count is None else balanced(left, count)
+
+
+def balanced(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """So many prompts, in their order, that categories, and then styles and colours, are in as equal shares as can be.
+
+    The choice depends on the prompts alone, and a smaller one is part of every larger one, so that a sweep can be
+    continued with more.
+    """
+    used: Counter[tuple[str, ...]] = Counter()
+    waiting, chosen = list(range(len(prompts))), []
+    while waiting and len(chosen) < count:
+
+        def crowded(i: int) -> tuple[int, ...]:
+            category, *kinds = _kinds(prompts[i])
+            return used[category], sum(used[kind] for kind in kinds), used[tuple(kinds)], i
+
+        best = min(waiting, key=crowded)
+        waiting.remove(best)
+        chosen.append(best)
+        kinds = _kinds(prompts[best])
+        used.update([*kinds, tuple(kinds[1:])])
+    return [prompts[i] for i in sorted(chosen)]
+
+
+def _kinds(prompt: Prompt) -> list[tuple[str, ...]]:
+    """What a balanced choice has in equal shares: the category, and the styles and colours asked for, or none."""
+    return [("category", prompt.category)] + [
+        (tag, *(e.value for e in prompt.elements if e.tag == tag)) for tag in ("style", "colour")
+    ]
 
 
 def load_prompt_set(name_or_path: str | Path) -> PromptSet:

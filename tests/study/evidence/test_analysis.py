@@ -246,26 +246,52 @@ def test_an_interaction_is_what_ordinary_least_squares_finds_with_prompts_as_fix
     assert found["b", "c", 1, 1]["delta"] == pytest.approx(fit.params[24 + 7])
 
 
-def test_pareto_is_quality_against_seconds(base):
+def test_pareto_is_quality_against_forwards(base):
     found = study(
-        arm(0, base, seconds=1.0), arm(1, base + 1, seconds=2.0), arm(2, base - 1, seconds=1.5),
-        arm(3, base - 2, seconds=0.5, nfe=8),
+        arm(0, base, nfe=16), arm(1, base + 1, nfe=32), arm(2, base - 1, nfe=24), arm(3, base - 2, seconds=0.5, nfe=8),
     )  # fmt: skip
-    assert [a["pareto"] for a in found["arms"]] == [True, True, False, True]
+    assert (found["cost"], [a["pareto"] for a in found["arms"]]) == ("nfe", [True, True, False, True])
     assert (found["arms"][3]["nfe"], found["arms"][3]["seconds"]) == (8, 0.5)
     assert [a["metrics"]["nano_judge"]["pareto"] for a in found["arms"]] == [True, True, False, True]
+
+
+def test_seconds_of_a_machine_rank_nothing(base):
+    found = study(arm(0, base, seconds=1.0), arm(1, base + 1, seconds=2.0), arm(2, base - 1, seconds=0.5))
+    assert [a["pareto"] for a in found["arms"]] == [False] * 3, "one number of forwards leaves nothing to trade"
+
+
+def test_seconds_rank_arms_of_other_hardware_where_their_intervals_are_apart(base):
+    dice = np.random.default_rng(0)
+
+    def timed(number, scores, threads, mean):
+        made = arm(number, scores)
+        made.axes = {"hardware.threads": threads}
+        for row, noise in zip(made.rows, dice.normal(0, 0.05, len(made.rows)), strict=True):
+            row["seconds"] = mean + noise
+        return made
+
+    arms = [timed(0, base, 1, 2.0), timed(1, base, 2, 1.0), timed(2, base + 0.1, 3, 1.004), timed(3, base - 1, 4, 0.5)]
+    found = study(*arms)
+    assert found["cost"] == "seconds"
+    low, high = found["arms"][0]["seconds_ci"]
+    assert 1.9 < low < found["arms"][0]["seconds"] < high < 2.1
+    # Arms 1 and 2 cannot be told apart by their seconds, so the better one alone stands on the front.
+    assert [a["pareto"] for a in found["arms"]] == [False, False, True, True]
+    for made in arms:
+        made.rows = made.rows[:3]
+    assert not any(a["pareto"] for a in study(*arms)["arms"]), "of one prompt no interval is known"
 
 
 def test_the_front_is_of_complete_arms_and_of_the_prompts_they_share(base):
     easy = base[np.argsort(-base.mean(axis=1))]  # easy prompts first
     other = {"nano_judge": easy + 0.2, "clip": easy - 0.2}
-    whole = [arm(0, {"nano_judge": easy, "clip": easy}, seconds=1.0), arm(1, other, seconds=2.0)]
+    whole = [arm(0, {"nano_judge": easy, "clip": easy}, nfe=8), arm(1, other, nfe=16)]
     half = dict.fromkeys(("nano_judge", "clip"), easy[:6] - 0.1)
     assert half["nano_judge"].mean() > (easy + 0.2).mean(), "by its own mean it would be on the front"
     for status in ("unfinished", "complete"):
-        found = study(*whole, arm(2, half, seconds=2.0, status=status))
+        found = study(*whole, arm(2, half, nfe=16, status=status))
         assert [a["pareto"] for a in found["arms"]] == [True, True, False]
         assert [a["metrics"]["clip"]["pareto"] for a in found["arms"]] == [True, False, False]
-    strangers = arm(2, base, seconds=3.0)
+    strangers = arm(2, base, nfe=24)
     strangers.rows = [row | {"prompt_id": f"q{row['prompt_id']}"} for row in strangers.rows]
     assert not any(a["pareto"] for a in study(*whole, strangers)["arms"]), "no prompt is shared"

@@ -37,18 +37,15 @@ class Costs:
     def levels(self, arms: Sequence[Arm | None]) -> list[float]:
         """A number for each arm, equal where arms cannot be told apart by cost; NaN for None and an unknown cost.
 
-        Seconds: arms in the order of their means, a new level where an interval begins above all of those before.
+        Seconds: arms in the order of their intervals, a new level where one begins above all of those before.
         """
-        means = [math.nan if arm is None else arm.mean(self.column) for arm in arms]
         if self.column == "nfe":
-            return means
+            return [math.nan if arm is None else arm.mean("nfe") for arm in arms]
         levels = [math.nan] * len(arms)
+        known = {i: ends for i, arm in enumerate(arms) if arm and math.isfinite((ends := self.interval(arm))[0])}
         level, reached = 0.0, -math.inf
-        for i in sorted((i for i, mean in enumerate(means) if math.isfinite(mean)), key=lambda i: means[i]):
-            arm = arms[i]
-            low, high = self.interval(arm) if arm else (math.nan, math.nan)
-            if not low <= reached:  # an unknown interval, of a single prompt, is told by its mean
-                level += 1
-            reached = max(reached, high if math.isfinite(high) else means[i])
+        for i, (low, high) in sorted(known.items(), key=lambda item: item[1]):
+            level += low > reached
+            reached = max(reached, high)
             levels[i] = level
         return levels

@@ -54,17 +54,14 @@ function armColumns() {
       key: "seconds",
       title: "s / picture",
       sort: (a) => a.seconds,
-      cell: (a) => [
-        seconds(a.seconds),
-        a.pareto && PRIMARY ? h("span", { class: "star", title: "on the frontier of quality and time" }, "\u2020") : "",
-      ],
+      cell: (a) => [COST === "seconds" ? costText(a).replace(" s", "") : seconds(a.seconds), dagger(a, "seconds")],
     },
     {
       key: "nfe",
       title: "NFE",
       help: "forwards of the transformer for a picture",
       sort: (a) => a.nfe,
-      cell: (a) => (isNumber(a.nfe) ? plain(a.nfe) : NONE),
+      cell: (a) => [isNumber(a.nfe) ? plain(a.nfe) : NONE, dagger(a, "nfe")],
     },
     {
       key: "pictures",
@@ -83,6 +80,13 @@ function armColumns() {
       cell: (a) => h("span", { class: `status ${a.status}` }, a.status),
     });
   return columns;
+}
+
+/** The sign of an arm on the frontier, in the column of the cost that it was found by. */
+function dagger(arm, column) {
+  return column === COST && arm.pareto && PRIMARY
+    ? h("span", { class: "star", title: "no arm is both cheaper and better" }, "\u2020")
+    : "";
 }
 
 function metricColumns(m) {
@@ -303,7 +307,11 @@ function armLegend() {
   if (chosen.metric) notes.push("Dots are means, lines 95\u202f% intervals over prompts.");
   if (ANALYSIS.aa?.[chosen.metric]?.ci)
     notes.push("The grey band is how far the baseline is from itself with other seeds; arms that share its seeds are compared more finely.");
-  if (ARMS.some((a) => a.pareto) && PRIMARY) notes.push("\u2020 No arm is both faster and better.");
+  if (ARMS.some((a) => a.pareto) && PRIMARY) notes.push(
+      COST === "seconds"
+        ? "\u2020 No arm is both faster and better; seconds count as different where their intervals are apart."
+        : "\u2020 No arm is better with as few forwards (NFE).",
+    );
   if (chosen.metric && chosen.metric !== PRIMARY)
     notes.push("This metric is exploratory: a reason to look, not a finding.");
   return notes.length ? h("p", { class: "note" }, notes.join(" ")) : "";

@@ -8,6 +8,7 @@ const ARMS = ANALYSIS.arms || [];
 const METRICS = ANALYSIS.metrics || [];
 const PROMPTS = ANALYSIS.prompts || [];
 const AXES = ANALYSIS.axes || [];
+const COST = ANALYSIS.cost || "nfe"; // the column by which arms are ranked beside quality
 const WARNINGS = ANALYSIS.warnings || [];
 
 const ARM_BY_ID = new Map(ARMS.map((arm) => [arm.id, arm]));
@@ -21,7 +22,7 @@ const SWEEPS = [...new Set(ARMS.map((arm) => arm.sweep || ANALYSIS.name))];
 function wholeIntervals(value) {
   if (!value || typeof value !== "object") return value;
   for (const [key, inside] of Object.entries(value)) {
-    if (/^(ci|ci_unpaired|win_ci)$/.test(key))
+    if (/^(ci|ci_unpaired|win_ci|seconds_ci)$/.test(key))
       value[key] = Array.isArray(inside) && inside.length === 2 && inside.every(isNumber) ? inside : null;
     else wholeIntervals(inside);
   }

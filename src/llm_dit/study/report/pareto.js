@@ -1,9 +1,9 @@
-// Quality against time: which arms nobody beats in both, with labels that do not lie on each other.
+// Quality against cost: which arms nobody beats in both, with labels that do not lie on each other.
 
 function drawPareto(section) {
   const metric = chosen.metric;
-  const arms = ARMS.filter((a) => isNumber(a.seconds) && isNumber(a.metrics?.[metric]?.mean));
-  if (arms.length < 2) return;
+  const arms = ARMS.filter((a) => isNumber(a[COST]) && isNumber(a.metrics?.[metric]?.mean));
+  if (new Set(arms.map((a) => a[COST])).size < 2) return;
   const holder = h("div", { class: "plot" });
   const front = frontier(arms, metric);
   const caption = sense(metric) ? "; the line joins the arms that no other beats in both" : "";
@@ -15,7 +15,7 @@ function drawPareto(section) {
         "figcaption",
         {},
         h("b", {}, metric),
-        ` against time for a picture${caption}${AXES.length > 1 ? `; marks say ${AXES.map(shortAxis).join(" / ")}` : ""}`,
+        ` against ${COST === "seconds" ? "seconds" : "forwards of the transformer"} for a picture${caption}${AXES.length > 1 ? `; marks say ${AXES.map(shortAxis).join(" / ")}` : ""}`,
       ),
       holder,
     ),
@@ -29,23 +29,29 @@ function drawPareto(section) {
 
 /** Arms that no other beats in both, as the analysis found them: complete arms, by the prompts they share. */
 function frontier(arms, metric) {
-  return arms.filter((a) => a.metrics[metric].pareto).sort((a, b) => a.seconds - b.seconds);
+  return arms.filter((a) => a.metrics[metric].pareto).sort((a, b) => a[COST] - b[COST]);
 }
 
 function paretoPlot(width, height, metric, arms, front) {
   const left = 52,
     right = 20,
     foot = height - 46;
-  const times = arms.map((a) => a.seconds);
-  const log = Math.min(...times) > 0 && Math.max(...times) / Math.min(...times) >= 8;
-  const x = scaleOf(times, left + 12, width - right - 12, { log, pad: 0.04 });
+  const costs = arms.map((a) => a[COST]);
+  const costName = COST === "seconds" ? "seconds a picture" : "forwards a picture";
+  const log = Math.min(...costs) > 0 && Math.max(...costs) / Math.min(...costs) >= 8;
+  const x = scaleOf(
+    arms.flatMap((a) => [a[COST], ...(secondsInterval(a) || [])]),
+    left + 12,
+    width - right - 12,
+    { log, pad: 0.04 },
+  );
   const y = scaleOf(
     arms.flatMap((a) => [a.metrics[metric].mean, ...(a.metrics[metric].ci || [])]),
     foot - 4,
     12,
     { pad: 0.04 },
   );
-  const svg = s("svg", { width, height, role: "group", "aria-label": `${metric} against seconds a picture` });
+  const svg = s("svg", { width, height, role: "group", "aria-label": `${metric} against ${costName}` });
   for (const t of y.ticks(5))
     svg.append(
       s("line", { class: "rule", x1: left, x2: width - right, y1: y(t), y2: y(t) }),
@@ -66,28 +72,29 @@ function paretoPlot(width, height, metric, arms, front) {
     s(
       "text",
       { class: "axis-name", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" },
-      `seconds a picture${log ? " (log scale)" : ""}`,
+      `${costName}${log ? " (log scale)" : ""}`,
     ),
   );
   if (front.length > 1)
     svg.append(
       s("polyline", {
         class: "front",
-        points: front.map((a) => `${x(a.seconds)},${y(a.metrics[metric].mean)}`).join(" "),
+        points: front.map((a) => `${x(a[COST])},${y(a.metrics[metric].mean)}`).join(" "),
       }),
     );
-  const spots = arms.map((a) => ({ x: x(a.seconds) - 7, y: y(a.metrics[metric].mean) - 7, w: 14, h: 14 }));
+  const spots = arms.map((a) => ({ x: x(a[COST]) - 7, y: y(a.metrics[metric].mean) - 7, w: 14, h: 14 }));
   const lines = [
     ...arms
       .filter((a) => isNumber(a.metrics[metric].ci?.[0]))
-      .map((a) => upright(x(a.seconds), y(a.metrics[metric].ci[1]), y(a.metrics[metric].ci[0]))),
-    ...along(front.map((a) => [x(a.seconds), y(a.metrics[metric].mean)])),
+      .map((a) => upright(x(a[COST]), y(a.metrics[metric].ci[1]), y(a.metrics[metric].ci[0]))),
+    ...along(front.map((a) => [x(a[COST]), y(a.metrics[metric].mean)])),
   ];
   const named = [...front, ...(front.includes(BASELINE) || !arms.includes(BASELINE) ? [] : [BASELINE])];
   for (const arm of arms) {
-    const [px, py] = [x(arm.seconds), y(arm.metrics[metric].mean)];
+    const [px, py] = [x(arm[COST]), y(arm.metrics[metric].mean)];
     const ci = arm.metrics[metric].ci;
     const kind = verdictKind(arm, metric);
+    const across = secondsInterval(arm);
     const whiskers =
       ci && isNumber(ci[0])
         ? s("line", { class: `bar-line faint ${kind}`, x1: px, x2: px, y1: y(ci[0]), y2: y(ci[1]) })
@@ -98,10 +105,11 @@ function paretoPlot(width, height, metric, arms, front) {
         class: "spot",
         tabindex: "0",
         role: "img",
-        "aria-label": `${armSentence(arm, metric)}, ${seconds(arm.seconds)} s`,
+        "aria-label": `${armSentence(arm, metric)}, ${costText(arm)}`,
       },
       s("circle", { class: "target", cx: px, cy: py, r: 11 }),
       whiskers,
+      across ? s("line", { class: `bar-line faint ${kind}`, x1: x(across[0]), x2: x(across[1]), y1: py, y2: py }) : "",
       mark(px, py, kind, arm === BASELINE ? "diamond" : "circle"),
     );
     svg.append(explained(spot, () => armTip(arm, metric)));
@@ -110,7 +118,7 @@ function paretoPlot(width, height, metric, arms, front) {
   // label; one that finds no place at all is left to the pointer.
   for (const arm of [...named, ...arms.filter((a) => !named.includes(a))]) {
     const text = armMark(arm);
-    const at = [x(arm.seconds), y(arm.metrics[metric].mean), measure(text, 11.5)];
+    const at = [x(arm[COST]), y(arm.metrics[metric].mean), measure(text, 11.5)];
     const box =
       freePlace(...at, [...spots, ...lines], left, width - right, foot) ||
       freePlace(...at, spots, left, width - right, foot);
@@ -121,6 +129,19 @@ function paretoPlot(width, height, metric, arms, front) {
     );
   }
   return svg;
+}
+
+/** The interval of an arm's seconds, where seconds are the cost. */
+function secondsInterval(arm) {
+  const ci = COST === "seconds" ? arm.seconds_ci : null;
+  return ci && isNumber(ci[0]) && ci[0] > 0 ? ci : null;
+}
+
+/** An arm's cost in words. */
+function costText(arm) {
+  if (COST !== "seconds") return `${plain(arm.nfe)} forwards`;
+  const ci = secondsInterval(arm);
+  return `${seconds(arm.seconds)} s${ci ? ` [${seconds(ci[0])}, ${seconds(ci[1])}]` : ""}`;
 }
 
 /** What a whisker and a line cover, as boxes. */

@@ -11,7 +11,7 @@ function drawPlots() {
     chosen.metric ? h("span", {}, metricLead(METRIC_BY_NAME.get(chosen.metric))) : null,
   );
   const axes = AXES.filter((axis) => axisPoints(axis, chosen.metric).length);
-  if (!chosen.metric || (!axes.length && !ARMS.some((a) => isNumber(a.seconds)))) {
+  if (!chosen.metric || (!axes.length && !ARMS.some((a) => isNumber(a[COST])))) {
     section.append(
       h(
         "p",
