@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import subprocess
 import sys
 from collections import Counter
@@ -74,13 +75,39 @@ def test_a_set_comes_in_file_order_with_its_defaults(small):
         ({"categories": ["animals"]}, "ab"),
         ({"difficulties": ["easy", "medium"]}, "ac"),
         ({"categories": ["animals"], "difficulties": ["hard"]}, "b"),
-        ({"count": 2}, "ab"),
+        ({"count": 1}, "a"),
+        ({"count": 2}, "ac"),
         ({"count": 1, "difficulties": ["medium"]}, "c"),
         ({"count": 9}, "abc"),
     ],
 )
-def test_filters_combine_and_count_takes_the_first_of_what_is_left(small, filters, ids):
+def test_filters_combine_and_count_takes_some_of_what_is_left(small, filters, ids):
     assert [p.id for p in load_prompts(small, **filters)] == list(ids)
+
+
+def shares(prompts, tag):
+    """How many prompts have each category, or each value of an element."""
+    if tag == "category":
+        return Counter(p.category for p in prompts)
+    return Counter(e.value for p in prompts for e in p.elements if e.tag == tag)
+
+
+@pytest.mark.parametrize("name", ["nano_heldout", "starter", "nano_long", "nano_emphasis", "standard"])
+def test_a_count_is_a_balanced_choice_and_part_of_every_larger_one(name):
+    whole, smaller = load_prompts(name), set()
+    for count in range(1, len(whole) + 1):
+        chosen = load_prompts(name, count=count)
+        assert len(chosen) == count
+        assert chosen == [p for p in whole if p in chosen], "in the order of the file"
+        assert smaller < {p.id for p in chosen}
+        smaller = {p.id for p in chosen}
+        most, mine = shares(whole, "category"), shares(chosen, "category")
+        for a, b in itertools.permutations(most, 2):
+            assert mine[a] <= mine[b] + 1 or mine[b] == most[b], "no category is behind unless it is used up"
+    six = load_prompts("nano_heldout", count=6)
+    assert shares(six, "category") == {"new_phrasing": 3, "known_phrasing": 3}
+    assert shares(six, "style") == {"cartoon": 2, "3d": 2, "flat": 2}
+    assert len(shares(six, "colour")) == 6
 
 
 @pytest.mark.parametrize(

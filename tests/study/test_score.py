@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from llm_dit.metrics import image_statistics
 from llm_dit.metrics.base import Score
-from llm_dit.study.grids.pages import tiles_of
+from llm_dit.study.grids.pages import decimals_of, primary_of, tiles_of
 from llm_dit.study.score import score_cell
 from llm_dit.study.store import SweepFolder
 
@@ -30,7 +30,7 @@ def test_metrics_are_added_to_a_finished_sweep_and_kept(sweep, run_main):
     assert all(0 < row["entropy"] <= 8 for row in rows)
     assert {row["identity_sharpness"] for row in rows} == {image_statistics.Sharpness(None, "cpu", 1).identity}
     folder = SweepFolder(Path("outputs/sweeps/s"))
-    assert all(tile.caption.startswith("sharpness ") for tile in tiles_of(folder, folder.read()["cells"]))
+    assert primary_of(folder, None) == "sharpness"
     _, out, _, _ = run_main("task=score", "sweep.name=s", "metrics=[sharpness,entropy]")
     assert "0 new scores" in out
     assert table() == rows
@@ -42,7 +42,7 @@ def test_a_sweep_scores_as_it_draws_and_shows_the_primary_score(sweep):
     assert folder.read()["primary"] == "entropy"
     rows = table()
     captions = {tile.caption for tile in tiles_of(folder, folder.read()["cells"], "entropy")}
-    assert captions == {f"entropy {row['entropy']:.3g}" for row in rows}
+    assert captions == {f"{row['entropy']:.{decimals_of([r['entropy'] for r in rows], 'entropy')}f}" for row in rows}
     assert (folder.path / "report.html").is_file()
 
 

@@ -194,6 +194,23 @@ def test_a_set_of_prompts_is_a_sweep_of_one_cell(run_main, prompt_file):
     assert "1 pictures drawn" in out
 
 
+def test_a_count_continues_with_more_prompts_and_keeps_those_that_an_earlier_version_chose(sweep):
+    first = [f"heldout_{i:03}" for i in (1, 2, 3)]  # count=3 was the first three of the file
+    _, out, _, folder = sweep("sampler.steps=1,2", "prompts=nano_heldout", f"prompts.ids=[{','.join(first)}]")
+    assert "6 pictures drawn" in out
+    before = file_hashes(folder)
+    _, out, _, _ = sweep("sampler.steps=1,2", "prompts=nano_heldout", "prompts.count=3")
+    assert "4 pictures drawn" in out, "two prompts, new to both cells"
+    assert before.items() <= file_hashes(folder).items()
+    assert {len(cell.read("cell.json")["prompts"]) for cell in folder.cells()} == {5}
+    assert {arm["pictures"] for arm in analyse([folder])["arms"]} == {5}
+    _, out, _, _ = sweep("sampler.steps=1,2", "prompts=nano_heldout", "prompts.count=3")
+    assert "0 pictures drawn" in out
+    _, out, _, folder = sweep("sampler.steps=1", "prompts=nano_heldout", "prompts.count=2", name="more")
+    _, out, _, _ = sweep("sampler.steps=1", "prompts=nano_heldout", "prompts.count=5", name="more")
+    assert "3 pictures drawn" in out
+
+
 def test_arms_of_an_a_a_study_are_cells_of_their_own(sweep):
     _, out, _, folder = sweep("x", "seeds=[1,2],[3,4]")
     assert "2 cells (2 complete), 4 pictures drawn" in out

@@ -27,7 +27,12 @@ class PromptsConfig:
     ids: list[str] = param([], "Only the prompts with these ids.", image=False)
     categories: list[str] = param([], "Only the prompts of these categories.", image=False)
     difficulties: list[str] = param([], "Only the prompts of these difficulties.", image=False)
-    count: int | None = param(None, "A balanced choice of so many, after the other filters; a smaller one is part of a larger one.", image=False, ge=1)
+    count: int | None = param(
+        None,
+        "A balanced choice of so many, after the other filters.",
+        image=False,
+        ge=1,
+    )
 
 
 @dataclass

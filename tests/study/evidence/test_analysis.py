@@ -58,7 +58,7 @@ def test_few_resamples_never_hide_an_effect_from_the_corrections(base):
 def test_no_family_is_too_large_for_its_flips():
     # 10,000 flips make p_holm 0.06 at best over 600 arms.
     noise = np.random.default_rng(2).normal(size=(600, 24))
-    entries = [{"n_prompts": 24, "delta": d.mean(), "p": None, "mde": None} for d in noise]
+    entries = [{"n_prompts": 24, "delta": d.mean(), "se": 0.2, "p": None, "mde": None} for d in noise]
     flip(entries, [noise[0] + 9, *noise[1:]], resamples=100)
     judge(entries, ["higher"] * 600, exploratory=False)
     assert entries[0]["p"] == pytest.approx(1 / 240_001)

@@ -96,7 +96,7 @@ def test_intervals_of_few_normal_prompts_cover_the_mean_in_95_percent_of_studies
     # 20,000 studies: two standard errors are 0.3 points.
     d = np.random.default_rng(n).normal(0.3, 2, (n, 20_000))
     low, high = st.mean_interval(d, 500)
-    assert np.mean((low <= 0.3) & (0.3 <= high)) == pytest.approx(0.95, abs=0.006 if n < 8 else 0.02)
+    assert np.mean((low <= 0.3) & (high >= 0.3)) == pytest.approx(0.95, abs=0.006 if n < 8 else 0.02)
 
 
 def test_the_unpaired_interval_shows_what_pairing_won(rng):
@@ -178,6 +178,15 @@ def test_the_detectable_difference_is_2_8_standard_errors_and_more_for_a_family(
     assert np.isnan(st.detectable(0.0, 100))
     assert np.isnan(st.detectable(float("nan"), 1))
     assert st.spread(np.array([0.1 + 0.2, 0.3])) == 0, "rounding is no spread"
+
+
+def test_the_prompts_needed_are_those_whose_detectable_difference_is_what_was_seen():
+    for comparisons in (1, 11):
+        n = st.prompts_needed(0.6, -0.1, comparisons)
+        assert st.detectable(0.6, n, comparisons) <= 0.1 < st.detectable(0.6, n - 1, comparisons)
+    assert st.prompts_needed(0.6, 0.168) == 100
+    assert (st.prompts_needed(0.1, 5.0), st.prompts_needed(0.0, 5.0)) == (20, 20), "a test needs so many"
+    assert (st.prompts_needed(0.6, 0.0), st.prompts_needed(float("nan"), 1.0)) == (None, None)
 
 
 def test_seed_noise_is_pooled_over_prompts_whatever_their_means(rng):

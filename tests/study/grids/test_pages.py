@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm_dit.study.grids.grid import Tile, choose_layout
-from llm_dit.study.grids.pages import fold_sparse_axes, labels_of_axes
+from llm_dit.study.grids.pages import caption, decimals_of, fold_sparse_axes, labels_of_axes
 
 
 def tiles(arms, axes=("sampler.name", "sampler.steps")):
@@ -30,3 +30,24 @@ def test_an_axis_of_one_value_is_left_out():
     folded = fold_sparse_axes(tiles(arms, ("guidance", "slg.scale", "slg.layers")))
     assert labels_of_axes(folded)["slg.scale / slg.layers"] == ["1 / x", "2 / y", "3 / z"]
     assert labels_of_axes(folded)["guidance"] == ["cfg"]
+
+
+def test_a_caption_has_two_digits_and_says_what_is_missing():
+    parts = {"nano_judge_subject": 0.3, "nano_judge_style": 0.7, "nano_judge_colour": 0.0001, "nano_judge_size": None}
+    told = {"identity_nano_judge": "v3", "truncated_nano_judge": False, "sharpness": 0.1}
+    assert caption({"nfe": 24}, {"nano_judge": 2.99e-09} | parts | told, "nano_judge") == "0.00 · no subject, ground"
+    assert caption({"nfe": 24}, {"nano_judge": 0.5353} | told, "nano_judge") == "0.54"
+    vqa = {"vqa": 0.5, "vqa_subject": 0.9, "vqa_count": 0.1, "vqa_min": 0.1, "vqa_geometric": 0.3}
+    assert caption({"nfe": 24}, vqa, "vqa") == "0.50 · no count"
+    assert caption({"nfe": 24}, {"clip": 31.251, "clip_part": 0.2}, "clip", 1) == "31.3"
+    assert caption({"nfe": 24}, {"nano_judge": None}, "nano_judge") == "24 forwards"
+    assert caption({"nfe": 24}, {}, None) == "24 forwards"
+
+
+def test_captions_have_as_many_decimals_as_the_scores_differ_by():
+    assert decimals_of([1e-9, 2e-9], "nano_judge") == 2, "a probability"
+    assert decimals_of([28.1, 33.4, None], "clip") == 1
+    assert decimals_of([3.0, 1204.0], "sharpness") == 0
+    assert decimals_of([0.0012, 0.0034], "diversity") == 4
+    assert decimals_of([5.0, 5.0], "aesthetic") == 1
+    assert [decimals_of(values, "clip") for values in ([], [None], [0.0])] == [2, 2, 2]

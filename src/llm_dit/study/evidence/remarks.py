@@ -122,7 +122,9 @@ def note_of(pairs: Pairs, arm: Arm, base: Arm) -> str | None:
     elif not pairs.d.any():
         told.append("identical: every difference is 0")
     if pairs.each is None:
-        told.append("unpaired seeds: no prompt has a seed in both arms, so prompts are paired over means of different seeds")
+        told.append(
+            "unpaired seeds: no prompt has one in both arms, so prompts are paired over means of different seeds"
+        )
     elif any((mine[k].get("width"), mine[k].get("height")) != (theirs[k].get("width"), theirs[k].get("height"))
              for k in shared):  # fmt: skip
         told.append("unpaired noise: the pictures differ in size, so one seed is not one noise")

@@ -153,12 +153,26 @@ def detectable(sd: float, n: int, comparisons: int = 1) -> float:
 
     2.8 sd / sqrt(n) for one test at 5 %; with more comparisons the factor is that of Holm's strictest step.
     """
-    from scipy.special import ndtri
-
     if n < 2 or not sd > 0:
         return float("nan")
-    factor = MDE_FACTOR if comparisons <= 1 else ndtri(1 - ALPHA / 2 / comparisons) + ndtri(POWER)
-    return float(factor * sd / np.sqrt(n))
+    return float(_mde_factor(comparisons) * sd / np.sqrt(n))
+
+
+def prompts_needed(sd: float, delta: float, comparisons: int = 1) -> int | None:
+    """The fewest prompts of which a mean difference delta is detectable, at least MIN_PROMPTS.
+
+    None when that cannot be known: without a difference, or an sd of differences from fewer than 2 prompts.
+    """
+    if not math.isfinite(sd) or not math.isfinite(delta) or delta == 0:
+        return None
+    return max(MIN_PROMPTS, math.ceil((_mde_factor(comparisons) * sd / delta) ** 2 - 1e-9))
+
+
+def _mde_factor(comparisons: int) -> float:
+    """What the standard error is multiplied with for the smallest detectable effect."""
+    from scipy.special import ndtri
+
+    return MDE_FACTOR if comparisons <= 1 else float(ndtri(1 - ALPHA / 2 / comparisons) + ndtri(POWER))
 
 
 def spread(values: np.ndarray) -> float:

@@ -111,13 +111,12 @@ def compare(
         "p_wilcoxon": statistics.wilcoxon_p(d) if n >= MIN_PROMPTS else None,
         "mde": statistics.detectable(sd, n),
         "mde_holm": None,
+        "prompts_needed": None,
         **extremes(pairs, ids, seeds, sign),
     }
 
 
-def extremes(
-    pairs: Pairs, ids: Sequence[str], seeds: Sequence[int], sign: int
-) -> dict[str, list[dict[str, Any]]]:
+def extremes(pairs: Pairs, ids: Sequence[str], seeds: Sequence[int], sign: int) -> dict[str, list[dict[str, Any]]]:
     """best and worst: up to 8 prompts each, none in both, with the pictures that stand for the prompt's difference."""
     order = np.argsort(-sign * pairs.d, kind="stable")
     n = len(order)
@@ -135,7 +134,15 @@ def not_compared(note: str | None) -> dict[str, Any]:
     nothing = dict.fromkeys(("delta", "se", "d_z", "win_rate", "epsilon", "p", "p_holm", "p_bh", "p_wilcoxon"))
     counts = dict.fromkeys(("n_prompts", "n_pairs", "wins", "ties", "losses"), 0)
     intervals = {key: list(NOTHING) for key in ("ci", "ci_unpaired", "win_ci")}
-    rest = {"mde": None, "mde_holm": None, "note": note, "verdict": "not compared", "best": [], "worst": []}
+    rest = {
+        "mde": None,
+        "mde_holm": None,
+        "prompts_needed": None,
+        "note": note,
+        "verdict": "not compared",
+        "best": [],
+        "worst": [],
+    }
     return nothing | counts | intervals | rest
 
 
@@ -156,7 +163,7 @@ def flip(entries: Sequence[dict[str, Any]], differences: Sequence[np.ndarray], r
 
 
 def judge(entries: Sequence[dict[str, Any]], directions: Sequence[str], exploratory: bool) -> None:
-    """Correct the p-values of a family of comparisons and give each entry its verdict, in place.
+    """Correct the p-values of a family of comparisons and give each entry its verdict and prompts_needed, in place.
 
     The family of the primary metric is held to 5 % by Holm, the exploratory one to a false discovery rate of 10 %.
     """
@@ -164,17 +171,19 @@ def judge(entries: Sequence[dict[str, Any]], directions: Sequence[str], explorat
     adjusted = statistics.benjamini_hochberg(ps) if exploratory else statistics.holm(ps)
     key, limit = ("p_bh", FALSE_DISCOVERY_RATE) if exploratory else ("p_holm", ALPHA)
     tested = int(np.isfinite(ps).sum())
+    compared = 1 if exploratory else sum(entry["n_prompts"] > 0 for entry in entries)
     for entry, direction, p in zip(entries, directions, adjusted, strict=True):
         entry["exploratory"] = exploratory
         if entry["n_prompts"] == 0:
             entry["verdict"] = "not compared"
             continue
+        sd = entry["se"] * np.sqrt(entry["n_prompts"])
+        entry["prompts_needed"] = statistics.prompts_needed(sd, entry["delta"], compared)
         if entry["p"] is None:
             entry["verdict"] = "too few prompts"
             continue
         entry[key] = float(p)
         if not exploratory and entry["mde"] is not None:
-            sd = entry["se"] * np.sqrt(entry["n_prompts"])
             entry["mde_holm"] = statistics.detectable(sd, entry["n_prompts"], tested)
         # A significant difference of mean 0 cannot be: the test is on the mean.
         better = entry["delta"] > 0 if direction == "higher" else entry["delta"] < 0

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from llm_dit.metrics.registry import METRICS
+from llm_dit.metrics.registry import METRICS, metric_of
 from llm_dit.study.grids.grid import Tile, choose_layout, draw_grids
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import SweepFolder
 
 PICTURE_AXES = ("prompt", "the prompt", "prompt id", "seed", "cell")  # what a picture is of, not what is swept
 SPARSE = 0.6  # share of a table's places that are taken
+FOUND = 0.5  # probability from which a judge sees a part of what was asked for
+JUDGES = ("nano_judge", "vqa")  # metrics whose parts are probabilities that something asked for is there
+WORDS = {"nano_judge_colour": "ground"}  # nano's prompts ask for the ground's colour alone
 
 
 def write_grids(folder: SweepFolder) -> list[Path]:
     """Draw the sweep's grids into grids/; returns their paths, none when no picture is there yet."""
     sweep = folder.read()
-    tiles = tiles_of(folder, sweep.get("cells", []), sweep.get("primary"))
+    primary = primary_of(folder, sweep.get("primary"))
+    tiles = tiles_of(folder, sweep.get("cells", []), primary)
     if not tiles:
         return []
+    below = f"below each: {primary}{', and what it does not see' if primary in JUDGES else ''}" if primary else ""
     tiles = fold_sparse_axes(tiles)
     row_axes, column_axes = choose_layout(labels_of_axes(tiles))
     grids = folder.path / "grids"
@@ -34,7 +40,7 @@ def write_grids(folder: SweepFolder) -> list[Path]:
         folder=grids,
         name="grid",
         title=sweep.get("question") or folder.path.name,
-        subtitle=f"{len(tiles)} pictures",
+        subtitle="  ·  ".join(filter(None, [f"{len(tiles)} pictures", below])),
     )
     for stale in before - set(drawn):  # a grid that has since been split, or pages that are now one
         stale.unlink(missing_ok=True)
@@ -68,7 +74,8 @@ def fold_sparse_axes(tiles: list[Tile]) -> list[Tile]:
 def tiles_of(folder: SweepFolder, asked: list[dict[str, str]], primary: str | None = None) -> list[Tile]:
     """A tile for every picture, in the order the values were asked for, and one for what a failed cell lacks.
 
-    Under each stands its score by the primary metric, or what it cost while it has none.
+    Under each stands its score by the primary metric and what of its prompt is missing, or what it cost while it has
+    no score.
 
     Pictures that share all their labels (one folder used for two commands, two prompts of one text) get the
     cell and the prompt's id as labels too, so that none hides another.
@@ -83,10 +90,13 @@ def tiles_of(folder: SweepFolder, asked: list[dict[str, str]], primary: str | No
         for (cell, record), place in zip(pictures, places, strict=True):
             place.update({"cell": cell.id, "prompt id": record["prompt_id"]})
     scores = {(cell.id, *key): values for cell, rs in cells for key, values in scores_of(cell, rs).items()}
-    # Scores that came after the run have no primary one named; the registry's order decides, as in the report.
-    primary = primary or next((name for name in METRICS if any(name in found for found in scores.values())), None)
+    decimals = decimals_of([found.get(primary) for found in scores.values()], primary)
     tiles = [
-        Tile(cell.path / r["path"], place, caption(r, scores.get((cell.id, r["prompt_id"], r["seed"]), {}), primary))
+        Tile(
+            cell.path / r["path"],
+            place,
+            caption(r, scores.get((cell.id, r["prompt_id"], r["seed"]), {}), primary, decimals),
+        )
         for (cell, r), place in zip(pictures, places, strict=True)
     ]
     short = short_names([p["lora"] for p in places if p.get("lora")])
@@ -121,10 +131,36 @@ def short_names(labels: list[str]) -> dict[str, str]:
     return short if len(set(short.values())) == len(set(labels)) else {}
 
 
-def caption(record: dict[str, Any], scores: dict[str, Any], primary: str | None) -> str:
-    """The line under a picture: its score, else the forwards that it cost."""
+def primary_of(folder: SweepFolder, named: str | None) -> str | None:
+    """The score that stands under pictures: the one named before the run, else the registry's first, as in the report."""
+    if named:
+        return named
+    found = [scores_of(cell, cell.records()) for cell in folder.cells()]
+    return next((name for name in METRICS if any(name in one for scores in found for one in scores.values())), None)
+
+
+def decimals_of(values: Sequence[float | None], metric: str | None) -> int:
+    """Decimals that tell apart the hundredth part of what a score spans: 2 for a probability, 0 to 5."""
+    known = [value for value in values if value is not None]
+    span = (max(known) - min(known) or abs(known[0])) if known and metric_of(metric or "") not in JUDGES else 1.0
+    return max(0, min(5, 2 - math.ceil(math.log10(span)))) if span > 0 else 2
+
+
+def caption(record: dict[str, Any], scores: dict[str, Any], primary: str | None, decimals: int = 2) -> str:
+    """The line under a picture: its score and the parts that failed, '0.04 · no style', else the forwards it cost."""
     score = scores.get(primary) if primary else None
-    return f"{record['nfe']} forwards" if score is None else f"{primary} {score:.3g}"
+    if score is None:
+        return f"{record['nfe']} forwards"
+    failed = [
+        WORDS.get(name, name.removeprefix(f"{primary}_"))
+        for name, value in scores.items()
+        if primary in JUDGES
+        and name.startswith(f"{primary}_")
+        and isinstance(value, float)
+        and value < FOUND
+        and not name.endswith(("_min", "_geometric"))  # of all parts together
+    ]
+    return f"{score:.{decimals}f}" + (f" · no {', '.join(failed)}" if failed else "")
 
 
 def place_of(record: dict[str, Any], axes: list[str]) -> dict[str, str]:
