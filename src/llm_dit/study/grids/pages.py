@@ -132,7 +132,7 @@ def short_names(labels: list[str]) -> dict[str, str]:
 
 
 def primary_of(folder: SweepFolder, named: str | None) -> str | None:
-    """The score that stands under pictures: the one named before the run, else the registry's first, as in the report."""
+    """The score that stands under pictures: the one named before the run, else the registry's first, as in reports."""
     if named:
         return named
     found = [scores_of(cell, cell.records()) for cell in folder.cells()]
