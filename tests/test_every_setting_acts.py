@@ -52,6 +52,7 @@ OWN_TEST = {
     # In tests/train/data:
     "data.path",
     "data.images",
+    "data.caption_lines",
     "data.size",
     "data.buckets",
     "data.bad_rows",

@@ -27,6 +27,7 @@ from llm_dit.models.place import at_work
 from llm_dit.paths import user_path
 from llm_dit.text import emphasis as weighing
 from llm_dit.text.chat import ChatParts, FormattedPrompt, clean_whitespace, format_prompt, strip_quotes
+from llm_dit.text.foreign import foreign_signs
 from llm_dit.text.length import FittedPrompt, split_user, truncate_user
 from llm_dit.text.template import load_template
 
@@ -205,7 +206,7 @@ def _encode(config: Config, user: str, models: Models, encoder: Any) -> Encoded:
     warnings = [fitted.warning] if fitted.warning else []
     warnings += idle_layer_settings(el, layers, encoder.num_layers)
     report = describe_layers(el, layers, encoder.num_layers, fit)
-    warnings += said.warnings
+    warnings += [*said.warnings, *foreign_signs(said.text, _named(config, user))]
     return Encoded(
         embeds.cpu(), fitted.formatted.text, encoder.fingerprint, report, length, tuple(warnings), weights, emphasis,
         users=(users[0], len(embeds) - after),

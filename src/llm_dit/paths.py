@@ -27,3 +27,8 @@ def shipped_folder(inside: str, checkout: str | None = None) -> Path:
     package = Path(__file__).resolve().parent
     installed = package / inside
     return installed if installed.is_dir() else package.parents[1] / (checkout or inside)
+
+
+def visible(folder: Path, pattern: str = "*") -> list[Path]:
+    """What a folder holds by a pattern, sorted; without names that begin with a dot, such as a Mac's ._NAME."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))

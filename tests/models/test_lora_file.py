@@ -79,3 +79,11 @@ def test_a_shipped_file_is_found_by_name(tmp_path, monkeypatch):
     assert find_lora("shipped:blob") == tmp_path / "loras" / "blob.safetensors"
     with pytest.raises(ModelError, match=r"lora=shipped:blub: no such shipped LoRA. Did you mean 'blob'\?"):
         find_lora("shipped:blub")
+
+
+def test_companion_files_of_a_mac_are_passed_over(tmp_path):
+    save_lora(tmp_path / "blob.safetensors", make_pairs(tiny_transformer()))
+    (tmp_path / "._blob.safetensors").write_bytes(b"\x00\x05\x16\x07")
+    assert find_lora(str(tmp_path)) == tmp_path / "blob.safetensors"
+    with pytest.raises(ModelError, match=r"Did you mean 'blob\.safetensors'"):
+        find_lora(str(tmp_path / "bob.safetensors"))

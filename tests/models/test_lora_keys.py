@@ -102,6 +102,19 @@ LAYOUTS = {
     "bare A/B": lambda p: tensors_of(p),
     "bare down/up": lambda p: tensors_of(p, "", ("lora.down", "lora.up")),
     "bare down/up, fused qkv": lambda p: tensors_of(released(p), "", DOWN_UP),
+    "kohya down/up, two underscores": lambda p: tensors_of(p, "lora_unet__", DOWN_UP, "_"),
+    "kohya A/B, two underscores": lambda p: tensors_of(p, "lora_transformer__", separator="_"),
+    "DiffSynth A/B": lambda p: tensors_of(p, "pipe.dit.", adapter=".default"),
+    "DiffSynth A/B, short": lambda p: tensors_of(p, "dit."),
+    "bare A/B, compiled": lambda p: tensors_of(p, "_orig_mod."),
+    "diffusers A/B, compiled blocks": lambda p: {
+        k.replace("layers.0.", "layers.0._orig_mod."): v for k, v in tensors_of(p, "transformer._orig_mod.").items()
+    },
+    "kohya down/up, compiled": lambda p: tensors_of(p, "lora_unet__orig_mod_", DOWN_UP, "_"),
+    "peft A/B, nested": lambda p: tensors_of(p, "base_model.model.transformer.module."),
+    "diffusers A/B, split at dots": lambda p: tensors_of(
+        {k.replace("_", "."): v for k, v in p.items()}, "transformer."
+    ),
     "peft A/B": lambda p: tensors_of(p, "base_model.model.", adapter=".default"),
 }
 
@@ -111,7 +124,7 @@ def test_every_layout_adds_what_is_added_by_hand(pairs, run, wanted, transformer
     file = tmp_path / "blob.safetensors"
     save_file({k: v.contiguous() for k, v in LAYOUTS[layout](pairs).items()}, file)
     lora = load_lora(str(file), transformer)
-    assert lora.layout == layout
+    assert lora.layout == layout.partition(",")[0] + (", fused qkv" if "fused qkv" in layout else "")
     assert set(lora.pairs) == set(MODULES)
     assert equal(run(file), wanted())
     assert not equal(run(file), run())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llm_dit.errors import ConfigError
-from llm_dit.paths import shipped_folder
+from llm_dit.paths import shipped_folder, visible
 
 
 def conf_dir() -> Path:
@@ -18,9 +18,9 @@ def conf_dir() -> Path:
 
 def options_of(group: str) -> list[str]:
     """The names a group can be set to, sorted; none for a group that does not exist."""
-    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+    return sorted(p.stem for p in visible(conf_dir() / group, "*.yaml"))
 
 
 def group_names() -> list[str]:
     """The groups, sorted, but for the settings of one machine (conf/local)."""
-    return sorted(p.name for p in conf_dir().iterdir() if p.is_dir() and p.name != "local")
+    return sorted(p.name for p in visible(conf_dir()) if p.is_dir() and p.name != "local")

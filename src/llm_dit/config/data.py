@@ -22,6 +22,12 @@ class DataConfig:
         "Folder that the rows' picture names are relative to and must lie in; null takes the folder of data.path.",
         image=False,
     )
+    caption_lines: bool = param(
+        True,
+        "Each line of a .txt or .caption file is a phrasing of its own, which visits take in turn; false takes the "
+        "file as one caption.",
+        image=False,
+    )
     size: int | None = param(
         None,
         "Pictures have at most size x size pixels after they are cut to their bucket; null takes model.trained_size.",

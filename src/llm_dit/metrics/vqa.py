@@ -24,6 +24,7 @@ from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.weights import batches, describe, enough_memory, files_hash, find_folder, quiet
 from llm_dit.models.folder import read_json
 from llm_dit.models.weights import check_weights, folder_shapes
+from llm_dit.paths import visible
 from llm_dit.study.prompts import NOT_VISIBLE, Element
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Vqa(Metric):
 
     @cached_property
     def identity(self) -> str:
-        weights = sorted(self.folder.glob("*.safetensors"))
+        weights = visible(self.folder, "*.safetensors")
         others = [self.folder / name for name in ("config.json", "preprocessor_config.json", "tokenizer.json")]
         files = [*weights, *(path for path in others if path.is_file())]
         return describe(self.name, self.version, model=self.settings.model, dtype=self.dtype, sha256=files_hash(*files))

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from llm_dit.errors import ModelError, nearest
-from llm_dit.paths import user_path
+from llm_dit.paths import user_path, visible
 
 SHIPPED = Path(__file__).resolve().parent
 COMMON = "nano"  # the shipped model whose VAE and scheduler the other shipped ones have, too
@@ -44,7 +44,7 @@ def component_folder(
         root = _local_folder(path, key) or _download(path, [files, "model_index.json"], revision, key)
     folder = root / component
     if not folder.is_dir():
-        there = sorted(p.name for p in root.iterdir() if p.is_dir())
+        there = [p.name for p in visible(root) if p.is_dir()]
         raise NoComponentError(
             f"{root}: no '{component}' folder in it (found: {', '.join(there[:12]) or 'no folders'}); "
             "a model folder holds transformer, vae, text_encoder, tokenizer and scheduler, as diffusers saves it."

@@ -30,7 +30,7 @@ from llm_dit.models.weights import (
     restore_small_gguf_weights,
     tensor_shape,
 )
-from llm_dit.paths import user_path
+from llm_dit.paths import user_path, visible
 from llm_dit.text.encoder import TransformersTextEncoder
 
 RANDOM = "random:tiny"
@@ -264,7 +264,7 @@ def _load_hf_tokenizer(model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     folder = _language_model_folder(model, "tokenizer")
-    there = sorted(p.name for p in folder.iterdir())
+    there = [p.name for p in visible(folder)]
     if not any(name.startswith(("tokenizer.", "vocab.")) for name in there):
         raise ModelError(f"{folder}: no tokenizer in it; it must hold tokenizer.json (found: {', '.join(there[:8])}).")
     with _loading(folder, "tokenizer"):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from llm_dit.errors import ConfigError, ModelError, nearest, one_line
 from llm_dit.models.folder import SHIPPED, read_json
 from llm_dit.models.weights import safetensors_shapes
-from llm_dit.paths import user_path
+from llm_dit.paths import user_path, visible
 from llm_dit.picture import write_whole
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def find_lora(typed: str) -> Path:
         return _shipped_lora(typed)
     path = user_path(typed)
     if path.is_dir():
-        there = sorted(path.glob("*.safetensors"))
+        there = visible(path, "*.safetensors")
         if len(there) == 1:
             return there[0]
         names = ", ".join(p.name for p in there[:6])
@@ -80,7 +80,7 @@ def find_lora(typed: str) -> Path:
         folder = path.parent
         if not folder.is_dir():
             raise ModelError(f"lora={typed}: there is no such file; there is no folder {folder} either.")
-        there = [p.name for p in folder.iterdir() if p.is_dir() or p.suffix == ".safetensors"]
+        there = [p.name for p in visible(folder) if p.is_dir() or p.suffix == ".safetensors"]
         hint = nearest(path.name, there) if len(there) <= 200 else ""
         if "," in typed:
             hint = "Several are lora=[A,B]; to draw with one after the other, add -m."
@@ -92,7 +92,7 @@ def find_lora(typed: str) -> Path:
 
 def _shipped_lora(typed: str) -> Path:
     name, folder = typed.removeprefix("shipped:"), SHIPPED / "loras"
-    there = {path.stem: path for path in folder.glob("*.safetensors")}
+    there = {path.stem: path for path in visible(folder, "*.safetensors")}
     if name not in there:
         raise ModelError(f"lora={typed}: no such shipped LoRA. {nearest(name, list(there))}".rstrip())
     return there[name]

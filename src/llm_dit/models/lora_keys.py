@@ -20,16 +20,22 @@ from llm_dit.models.lora_file import LoraFile
 if TYPE_CHECKING:
     import torch
 
-# What stands before the module's name, and which tool writes it so. Longer ones first.
+# What stands before the module's name, and which tool writes it so. Dots and underscores are taken alike, because
+# converters split names at either; several may stand one behind the other.
 PREFIXES = {
-    "base_model.model.": "peft",
-    "model.diffusion_model.": "diffusion_model",
-    "diffusion_model.": "diffusion_model",
-    "transformer.": "diffusers",
-    "lora_unet_": "kohya",
-    "lora_transformer_": "kohya",
-    "lycoris_": "kohya",
+    "base_model.model": "peft",
+    "model.diffusion_model": "diffusion_model",
+    "diffusion_model": "diffusion_model",
+    "transformer": "diffusers",
+    "lora_unet": "kohya",
+    "lora_transformer": "kohya",
+    "lycoris": "kohya",
+    "pipe.dit": "DiffSynth",
+    "dit": "DiffSynth",
+    "module": "",
 }
+_PREFIX = {re.compile(re.sub("[._]", "[._]", p) + "[._]+"): tool for p, tool in PREFIXES.items()}
+_COMPILED = re.compile(r"(?:^|(?<=[._]))_orig_mod[._]")  # what torch.compile puts before the names within
 TEXT_ENCODER = ("lora_te", "text_encoder", "text_model.", "te1.", "te2.", "clip_l.", "cond_stage_model.")
 # Other kinds of adapters, by what only their keys hold.
 OTHER_KINDS = {
@@ -83,8 +89,8 @@ def normalise(file: LoraFile, shapes: Mapping[str, tuple[int, int]]) -> tuple[di
     Raises ModelError for another kind of adapter, and for any tensor that has no place in the model.
     """
     _refuse_other_kinds(file)
-    entries = _entries(file)
     places = known_names(shapes)
+    entries = _entries(file, places)
     absent = [name for name in entries if name not in places]
     if absent:
         raise ModelError(f"{file.path}: {_absent(absent, len(entries), places)}")
@@ -123,9 +129,8 @@ def known_names(shapes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def _refuse_other_kinds(file: LoraFile) -> None:
     for key in file.tensors:
-        bare = key.removeprefix("base_model.model.")
-        if bare.startswith(TEXT_ENCODER):
-            count = sum(k.removeprefix("base_model.model.").startswith(TEXT_ENCODER) for k in file.tensors)
+        if _of_text_encoder(key):
+            count = sum(map(_of_text_encoder, file.tensors))
             raise ModelError(
                 f"{file.path}: trains the text encoder too ({count} of its {len(file.tensors)} tensors, the first is "
                 f"'{key}'), to which no LoRA can be added here."
@@ -137,7 +142,11 @@ def _refuse_other_kinds(file: LoraFile) -> None:
         raise ModelError(f"{file.path}: is DoRA (use_dora in its settings), which is not read; only plain LoRA is.")
 
 
-def _entries(file: LoraFile) -> dict[str, _Entry]:
+def _of_text_encoder(key: str) -> bool:
+    return _COMPILED.sub("", key).removeprefix("base_model.model.").removeprefix("pipe.").startswith(TEXT_ENCODER)
+
+
+def _entries(file: LoraFile, places: Mapping[str, Any]) -> dict[str, _Entry]:
     """A file's tensors by its own module names, prefixes taken off."""
     entries: dict[str, _Entry] = {}
     unknown = []
@@ -147,7 +156,7 @@ def _entries(file: LoraFile) -> dict[str, _Entry]:
         if not match and base == key:
             unknown.append(key)
             continue
-        name, tool = _without_prefix(base)
+        name, tool = _without_prefix(base, places)
         entry = entries.setdefault(name, _Entry(tool))
         entry.keys.append(key)
         part = "alpha" if not match else "a" if match["a"] else "b"
@@ -165,11 +174,17 @@ def _entries(file: LoraFile) -> dict[str, _Entry]:
     return entries
 
 
-def _without_prefix(base: str) -> tuple[str, str]:
-    """(the module's name, the tool that writes such prefixes)."""
-    tool = ""
-    while found := next((p for p in PREFIXES if base.startswith(p)), None):
-        base, tool = base.removeprefix(found), tool or PREFIXES[found]
+def _without_prefix(base: str, places: Mapping[str, Any]) -> tuple[str, str]:
+    """(the module's name as places has it, or as the file does; the tool that writes such prefixes)."""
+    base, tool = _COMPILED.sub("", base), ""
+    while base not in places:
+        underscored = base.replace(".", "_").strip("_")
+        if underscored in places:
+            return underscored, tool or "bare"
+        found = next(((match, its) for prefix, its in _PREFIX.items() if (match := prefix.match(base))), None)
+        if found is None:
+            break
+        base, tool = base[found[0].end() :], tool or found[1]
     return base, tool or "bare"
 
 

@@ -10,7 +10,7 @@ from llm_dit.config import ModelConfig
 from llm_dit.models.folder import SHIPPED, component_folder
 from llm_dit.models.load import RANDOM
 from llm_dit.models.weights import safetensors_shapes
-from llm_dit.paths import user_path
+from llm_dit.paths import user_path, visible
 
 
 def count_parameters(model: ModelConfig) -> dict[str, int] | None:
@@ -56,5 +56,5 @@ def count_in(path: Path) -> int:
 
         with opened(path) as data:
             return sum(prod(record.shape) for record in read_header(path, data)[1].values())
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    files = [path] if path.is_file() else visible(path, "*.safetensors")
     return sum(prod(shape) for file in files for shape in safetensors_shapes(file, integers=True).values())

@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_dit.errors import ModelError, one_line
 from llm_dit.models.folder import read_json
+from llm_dit.paths import visible
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -41,7 +42,7 @@ def folder_shapes(folder: Path, stem: str, *, integers: bool = False) -> Shapes:
         return {k: v for name in shards for k, v in safetensors_shapes(folder / name, integers=integers).items()}
     single = folder / f"{stem}.safetensors"
     if not single.is_file():
-        there = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        there = ", ".join([p.name for p in visible(folder)][:8]) or "nothing"
         raise ModelError(f"{folder}: no weights in it. It must hold {single.name} or its shards (found: {there}).")
     return safetensors_shapes(single, integers=integers)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.errors import ConfigError, nearest
-from llm_dit.paths import shipped_folder, user_path
+from llm_dit.paths import shipped_folder, user_path, visible
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def load_study(name: str) -> Study:
 
     path = user_path(name) if name.endswith((".yaml", ".yml")) else sweeps_dir() / f"{name}.yaml"
     if not isfile(path):
-        known = [p.stem for p in sweeps_dir().glob("*.yaml")]
+        known = [p.stem for p in visible(sweeps_dir(), "*.yaml")]
         raise ConfigError(f"sweep={name}: no such study. {nearest(name, known)}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

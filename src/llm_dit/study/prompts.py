@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_dit.errors import PromptError, nearest
-from llm_dit.paths import shipped_folder, user_path
+from llm_dit.paths import shipped_folder, user_path, visible
 
 DIFFICULTIES = ("easy", "medium", "hard", "extreme")
 # Elements that say what is being probed; no picture can be asked about them.
@@ -71,7 +71,7 @@ def prompt_sets_dir() -> Path:
 
 def list_prompt_sets() -> list[str]:
     """The names of the shipped sets, sorted."""
-    return sorted(p.stem for p in prompt_sets_dir().glob("*.yaml"))
+    return sorted(p.stem for p in visible(prompt_sets_dir(), "*.yaml"))
 
 
 def load_prompts(

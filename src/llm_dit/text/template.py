@@ -16,7 +16,7 @@ from os.path import isfile
 from pathlib import Path
 
 from llm_dit.errors import PromptError, nearest
-from llm_dit.paths import shipped_folder, user_path
+from llm_dit.paths import shipped_folder, user_path, visible
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def templates_dir() -> Path:
 
 def list_templates() -> list[Template]:
     """The shipped templates by category, then name."""
-    found = [load_template(path.stem) for path in templates_dir().glob("*.md")]
+    found = [load_template(path.stem) for path in visible(templates_dir(), "*.md")]
     return sorted(found, key=lambda t: (t.category, t.name))
 
 
@@ -47,7 +47,7 @@ def load_template(name: str) -> Template:
     """A shipped template by name, or any .md file by path. Raises PromptError."""
     path = user_path(name) if name.endswith(".md") else templates_dir() / f"{name}.md"
     if not isfile(path):
-        known = [p.stem for p in templates_dir().glob("*.md")]
+        known = [p.stem for p in visible(templates_dir(), "*.md")]
         raise PromptError(f"prompt.template={name}: no such template. {nearest(name, known)}")
     try:
         text = path.read_text(encoding="utf-8")

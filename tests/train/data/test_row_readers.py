@@ -122,7 +122,7 @@ def test_what_is_wrong_in_a_folder_is_listed_by_file(folder):
         "f.png: its .txt is not UTF-8 text (byte 0).",
         "g.png: its .txt is empty.",
         'h.png: its .json: must be an object such as {"image": ..., "prompt": ...}.',
-        "sub/b.png: no caption beside it: a .txt, or a .json with 'prompt', of the same name.",
+        "sub/b.png: no caption beside it: a .txt or .caption, or a .json with 'prompt', of the same name.",
     ]
 
 
@@ -185,7 +185,7 @@ def test_what_is_wrong_in_a_tar_is_listed_by_key(tmp_path):
     assert rows.problems == [
         "s.tar:a: no picture.",
         "s.tar:b: a .gif is not read; make it png, jpg, jpeg, webp.",
-        "s.tar:c: no caption beside it: a .txt, or a .json with 'prompt', of the same name.",
+        "s.tar:c: no caption beside it: a .txt or .caption, or a .json with 'prompt', of the same name.",
         "s.tar:d: 2 pictures of one name.",
         "s.tar:e: its .txt is not UTF-8 text (byte 0).",
         "s.tar:f: f.png is a link or no plain file.",
@@ -367,3 +367,26 @@ def test_a_path_that_leads_nowhere_names_the_nearest(folder):
         read(folder / "x.parquet")
     with pytest.raises(DataError, match="no data to train on: add data=PATH"):
         read_rows(DataConfig())
+
+
+def test_companion_files_of_a_mac_are_no_shards(tmp_path):
+    tar(tmp_path / "part-0.tar", {"fox.png": PNG, "fox.caption": b"a fox"})
+    (tmp_path / "._part-0.tar").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "._cover.png").write_bytes(b"\x00\x05\x16\x07")
+    rows = read(tmp_path)
+    assert said(rows) == [("fox.png", ("a fox",))]
+    assert not rows.problems
+
+
+def test_caption_files_and_a_caption_a_line_are_read(folder):
+    (folder / "a.caption").write_text("a red fox\n\n a fox, red \n")
+    (folder / "sub" / "b.txt").write_text("an owl\n")
+    rows = read(folder)
+    assert said(rows) == [("a.png", ("a red fox", "a fox, red")), ("sub/b.png", ("an owl",))]
+    (note,) = rows.notes
+    assert note.startswith("1 captions have several lines, such as that of a.png: each line is a phrasing")
+    whole = read(folder, caption_lines=False)
+    assert said(whole)[0] == ("a.png", ("a red fox\n\n a fox, red",))
+    assert not whole.notes
+    (folder / "a.txt").write_text("another")
+    assert read(folder).problems == ["a.png: its .txt and its .caption differ; leave one out."]

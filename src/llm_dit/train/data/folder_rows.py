@@ -1,4 +1,4 @@
-"""Rows of a folder: every picture in it and below it, with the caption in a .txt or .json of the same name."""
+"""Rows of a folder: every picture in and below it, with the caption in a .txt, .caption or .json of the same name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llm_dit.train.data.rows import Found
-from llm_dit.train.data.sidecar import MAX_BYTES, OTHER_PICTURES, PICTURES, row_values
+from llm_dit.train.data.sidecar import MAX_BYTES, OTHER_PICTURES, PICTURES, TEXTS, row_values
 
 
-def folder_rows(root: Path, captions: bool = True) -> Iterator[Found]:
+def folder_rows(root: Path, captions: bool = True, lines: bool = True) -> Iterator[Found]:
     """One row a picture, in order of path. Hidden files and linked folders are passed over."""
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -18,7 +18,7 @@ def folder_rows(root: Path, captions: bool = True) -> Iterator[Found]:
         beside: dict[str, dict[str, str]] = {}
         for name in sorted(n for n in names if not n.startswith(".")):
             stem, _, kind = name.rpartition(".")
-            if stem and kind.lower() in (*PICTURES, *OTHER_PICTURES, "txt", "json"):
+            if stem and kind.lower() in (*PICTURES, *OTHER_PICTURES, *TEXTS, "json"):
                 beside.setdefault(stem, {})[kind.lower()] = name
         for files in beside.values():
             pictures = [name for kind, name in files.items() if kind in PICTURES]
@@ -27,7 +27,7 @@ def folder_rows(root: Path, captions: bool = True) -> Iterator[Found]:
                 other = next((kind for kind in files if kind in OTHER_PICTURES), None)
                 if other:
                     yield place, f"a .{other} is not read; make it {', '.join(PICTURES)}."
-                elif "txt" in files:
+                elif any(kind in files for kind in TEXTS):
                     yield place, "a caption without a picture beside it."
                 continue
             if len(pictures) > 1:
@@ -35,13 +35,13 @@ def folder_rows(root: Path, captions: bool = True) -> Iterator[Found]:
                 continue
             contents: dict[str, bytes] = {}
             values = None
-            for name in (files[kind] for kind in ("txt", "json") if kind in files):
+            for name in (files[kind] for kind in (*TEXTS, "json") if kind in files):
                 read = _caption(here / name, root)
                 if isinstance(read, str):
                     values = f"{name} {read}"
                 else:
                     contents[name.rpartition(".")[2].lower()] = read
-            values = values or row_values(contents, captions)
+            values = values or row_values(contents, captions, lines)
             yield place, values if isinstance(values, str) else {**values, "image": place}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from llm_dit.config import MAX_PROMPT_CHARACTERS, DataConfig
 from llm_dit.errors import DataError, nearest
-from llm_dit.paths import user_path
+from llm_dit.paths import user_path, visible
 from llm_dit.train.data.source import Source
 
 # What a key is called here, and what other tools call it.
@@ -78,7 +78,7 @@ def read_rows(data: DataConfig, captions: bool = True) -> Rows:
     if not data.path:
         raise DataError("no data to train on: add data=PATH (a .jsonl, .json, .csv, a folder of pictures, or .tar).")
     found, root, idle = _reader(data, captions)
-    rows, ignored, explicit, seen = Rows(), Counter(), set(), Counter()
+    rows, ignored, explicit, seen, split = Rows(), Counter(), set(), Counter(), []
     for where, values in found:
         if isinstance(values, str):
             rows.problems.append(f"{where}: {values}")
@@ -92,12 +92,19 @@ def read_rows(data: DataConfig, captions: bool = True) -> Rows:
         except BadRowError as error:
             rows.problems.append(f"{where}: {error}")
             continue
+        if isinstance(values.get("prompts"), tuple):
+            split.append(where)
         ignored.update(unknown)
         seen[row.id] += 1
         rows.rows.append(row if seen[row.id] == 1 else replace(row, id=f"{row.id}#{seen[row.id]}"))
     if ignored:
         rows.notes.append(
             f"{data.path}: keys that mean nothing here are left alone: {', '.join(sorted(ignored)[:12])}."
+        )
+    if split:
+        rows.notes.append(
+            f"{len(split)} captions have several lines, such as that of {split[0]}: each line is a phrasing, and "
+            "visits take them in turn; data.caption_lines=false takes a file whole."
         )
     if data.images is not None and idle:
         rows.notes.append(f"data.images has no effect: {idle}")
@@ -115,10 +122,10 @@ def _reader(data: DataConfig, captions: bool) -> tuple[Iterator[Found], Path | N
     given = str(data.path)
     path = user_path(given)
     if os.path.isdir(path):
-        shards = sorted(p for p in path.iterdir() if p.suffix == ".tar")
-        if shards and not any(p.suffix[1:].lower() in PICTURES for p in path.iterdir()):
-            return tar_rows(shards, captions), None, "the pictures are inside the .tar."
-        return folder_rows(path, captions), path, "the pictures are those below data.path."
+        shards = visible(path, "*.tar")
+        if shards and not any(p.suffix[1:].lower() in PICTURES for p in visible(path)):
+            return tar_rows(shards, captions, data.caption_lines), None, "the pictures are inside the .tar."
+        return folder_rows(path, captions, data.caption_lines), path, "the pictures are those below data.path."
     if not os.path.exists(path):
         shards = sorted(Path(p) for p in glob.glob(str(path))) if glob.has_magic(given) else []
         if not shards:
@@ -127,7 +134,7 @@ def _reader(data: DataConfig, captions: bool) -> tuple[Iterator[Found], Path | N
         shards = [path]
     kinds = {p.suffix.lower() for p in shards}
     if kinds == {".tar"}:
-        return tar_rows(shards, captions), None, "the pictures are inside the .tar."
+        return tar_rows(shards, captions, data.caption_lines), None, "the pictures are inside the .tar."
     if len(shards) > 1:
         raise DataError(f"data.path={given}: {len(shards)} files; several files at once must all end in .tar.")
     readers = {".jsonl": jsonl_rows, ".json": json_rows, ".csv": csv_rows, ".tsv": csv_rows}
@@ -206,7 +213,7 @@ def _prompts(given: Mapping[str, Any], values: Mapping[str, Any], captions: bool
             raise BadRowError(_missing("prompt", values))
         return ()
     value = given[key]
-    listed = value if isinstance(value, list) else [value]
+    listed = value if isinstance(value, (list, tuple)) else [value]
     if not listed:
         raise BadRowError(f"'{key}' is an empty list.")
     return tuple(_caption(item, key) for item in listed)

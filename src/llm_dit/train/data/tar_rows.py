@@ -11,11 +11,11 @@ from pathlib import Path
 
 from llm_dit.errors import DataError
 from llm_dit.train.data.rows import Found
-from llm_dit.train.data.sidecar import MAX_BYTES, OTHER_PICTURES, PICTURES, row_values
+from llm_dit.train.data.sidecar import MAX_BYTES, OTHER_PICTURES, PICTURES, TEXTS, row_values
 from llm_dit.train.data.source import Source
 
 
-def tar_rows(shards: Sequence[Path], captions: bool = True) -> Iterator[Found]:
+def tar_rows(shards: Sequence[Path], captions: bool = True, lines: bool = True) -> Iterator[Found]:
     """One row a KEY, in the order of shards and of members. A shard that is cut short gives what stands before.
 
     Raises DataError for what is no uncompressed .tar.
@@ -23,7 +23,7 @@ def tar_rows(shards: Sequence[Path], captions: bool = True) -> Iterator[Found]:
     for shard in shards:
         groups, cut = _members(shard)
         for key, members in groups.items():
-            yield f"{shard.name}:{key}", _row(shard, key, members, captions)
+            yield f"{shard.name}:{key}", _row(shard, key, members, captions, lines)
         if cut:
             yield shard.name, cut
 
@@ -67,14 +67,14 @@ def _members(shard: Path) -> tuple[dict[str, dict[str, tarfile.TarInfo | str]], 
     return groups, ""
 
 
-def _row(shard: Path, key: str, members: dict[str, tarfile.TarInfo | str], captions: bool) -> dict | str:
+def _row(shard: Path, key: str, members: dict[str, tarfile.TarInfo | str], captions: bool, lines: bool) -> dict | str:
     pictures = [kind for kind in members if kind in PICTURES]
     if not pictures:
         other = next((kind for kind in members if kind in OTHER_PICTURES), None)
         return f"a .{other} is not read; make it {', '.join(PICTURES)}." if other else "no picture."
     if len(pictures) > 1:
         return f"{len(pictures)} pictures of one name."
-    needed = {kind: members[kind] for kind in (*pictures, "txt", "json") if kind in members}
+    needed = {kind: members[kind] for kind in (*pictures, *TEXTS, "json") if kind in members}
     for member in needed.values():
         if isinstance(member, str):
             return member
@@ -86,7 +86,7 @@ def _row(shard: Path, key: str, members: dict[str, tarfile.TarInfo | str], capti
         for kind, member in needed.items():
             file.seek(member.offset_data)
             contents[kind] = file.read(member.size)
-    values = row_values(contents, captions)
+    values = row_values(contents, captions, lines)
     if isinstance(values, str):
         return values
     return {**values, "image": Source(shard, f"{key}.{pictures[0]}", picture.offset_data, picture.size)}
