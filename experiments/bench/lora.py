@@ -50,7 +50,7 @@ def bench(rounds: int, width: int, layers: int, tokens: int, rank: int, device: 
 
     from llm_dit.denoise.rotary import install_computed_rotary
     from llm_dit.models.lora import Lora, adapted, fuse
-    from llm_dit.models.lora_keys import Pair
+    from llm_dit.models.lora_updates import Pair
 
     torch.manual_seed(0)
     heads = width // 128

@@ -201,7 +201,7 @@ def test_the_record_says_what_was_added_and_its_identity_goes_by_content(draw, f
     said = json.loads(json.dumps(draw("lora=[blob:0.8,dots.safetensors:-1]", "lora_scale=0.5").record))
     assert [{k: v for k, v in entry.items() if k != "sha256"} for entry in said["lora"]] == [
         {"path": path, "scale": scale, "rank": rank, "alpha": rank, "modules": 17, "layout": "diffusers A/B",
-         "fused": False}
+         "fused": False, "algorithm": "LoRA"}
         for path, scale, rank in (("blob", 0.4, 4), ("dots.safetensors", -0.5, 2))
     ]  # fmt: skip
     assert len({entry["sha256"] for entry in said["lora"]}) == 2

@@ -125,7 +125,7 @@ def test_every_layout_adds_what_is_added_by_hand(pairs, run, wanted, transformer
     save_file({k: v.contiguous() for k, v in LAYOUTS[layout](pairs).items()}, file)
     lora = load_lora(str(file), transformer)
     assert lora.layout == layout.partition(",")[0] + (", fused qkv" if "fused qkv" in layout else "")
-    assert set(lora.pairs) == set(MODULES)
+    assert set(lora.updates) == set(MODULES)
     assert equal(run(file), wanted())
     assert not equal(run(file), run())
     assert torch.equal(run(file, 0.0), run())
@@ -230,10 +230,6 @@ ERRORS = {
         r"two updates of 'layers\.0\.attention\.to_q'",
     ),
     "alpha of two numbers": (lambda t: {**dict(t), f"{Q}.alpha": torch.ones(2)}, "must be one finite number"),
-    "DoRA": (lambda t: {**dict(t), f"{Q}.dora_scale": torch.ones(64)}, r"is DoRA \(.*dora_scale'\)"),
-    "peft's DoRA": (lambda t: {**dict(t), f"{Q}.lora_magnitude_vector": torch.ones(64)}, "is DoRA"),
-    "LoKr": (lambda t: {f"{Q}.lokr_w1": torch.ones(8, 8), f"{Q}.lokr_w2": torch.ones(8, 8)}, "is LoKr"),
-    "LoHa": (lambda t: {f"{Q}.hada_w1_a": torch.ones(8, 8)}, "is LoHa"),
     "biases": (lambda t: {**dict(t), f"{Q}.lora_B.bias": torch.ones(64)}, "is a LoRA with biases"),
     "the text encoder": (
         lambda t: {**dict(t), "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(4, 8)},
@@ -262,7 +258,7 @@ def test_what_has_no_place_is_an_error(run, tmp_path, what):
         ("[1]", "must be an object"),
         ('{"lora_alpha": "much"}', "is not a number"),
         ('{"alpha_pattern": {".*to_q": 3}}', "is not a module's name"),
-        ('{"use_dora": true}', "is DoRA"),
+        ('{"use_dora": true}', "is DoRA by its settings"),
     ],
 )
 def test_settings_that_cannot_be_followed_are_refused(pairs, run, tmp_path, said, message):

@@ -7,7 +7,7 @@ model is changed for good; cache.py then keeps it as another model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from llm_dit.config import Config
 from llm_dit.errors import ConfigError, ModelError
 from llm_dit.models.lora_file import find_lora, lora_sha256, parse_lora, read_lora
-from llm_dit.models.lora_keys import Pair, normalise
+from llm_dit.models.lora_keys import normalise
+from llm_dit.models.lora_updates import Decomposed, Pair, Update, Weights, delta_of
 
 if TYPE_CHECKING:
     import torch
@@ -35,13 +36,13 @@ class Lora:
     """A LoRA file whose every tensor has its place in the transformer. layout: in words, for the record."""
 
     sha256: str
-    pairs: dict[str, Pair]
+    updates: dict[str, Update]
     layout: str
 
     @property
     def is_zero(self) -> bool:
         """Whether it updates nothing, as a LoRA does before its first training step."""
-        return not any(p.alpha and p.a.any() and p.b.any() for p in self.pairs.values())
+        return all(update.is_zero for update in self.updates.values())
 
 
 def wanted_loras(config: Config) -> list[WantedLora]:
@@ -62,8 +63,8 @@ def wanted_loras(config: Config) -> list[WantedLora]:
 def load_lora(path: str, transformer: Any) -> Lora:
     """Read a LoRA and fit it to the transformer. Raises ModelError."""
     file = find_lora(path)
-    pairs, layout = normalise(read_lora(file), linear_shapes(transformer))
-    return Lora(lora_sha256(file), pairs, layout)
+    updates, layout = normalise(read_lora(file), linear_shapes(transformer))
+    return Lora(lora_sha256(file), updates, layout)
 
 
 def linear_shapes(transformer: Any) -> dict[str, tuple[int, int]]:
@@ -90,6 +91,9 @@ def adapted(transformer: Any, loras: Sequence[tuple[Lora, float]]) -> Iterator[N
         for module, (a, b) in stacked(loras).items():
             down, up = a.to(like.device, like.dtype), b.to(like.device, like.dtype)
             stack.callback(parts[module].register_forward_hook(_Added(down, up)).remove)
+        for module, delta in whole_updates(loras, weights_of(parts), like.device):
+            hook = _AddedWhole(delta.to(like.device, like.dtype))
+            stack.callback(parts[module].register_forward_hook(hook).remove)
         yield
 
 
@@ -99,8 +103,8 @@ def stacked(loras: Iterable[tuple[Lora, float]]) -> dict[str, tuple[torch.Tensor
 
     found: dict[str, list[tuple[Pair, float]]] = {}
     for lora, scale in loras:
-        for module, pair in lora.pairs.items():
-            if scale * pair.strength:
+        for module, pair in lora.updates.items():
+            if isinstance(pair, Pair) and scale * pair.strength:
                 found.setdefault(module, []).append((pair, scale))
     return {
         module: (
@@ -109,6 +113,45 @@ def stacked(loras: Iterable[tuple[Lora, float]]) -> dict[str, tuple[torch.Tensor
         )
         for module, pairs in found.items()
     }
+
+
+def whole_updates(
+    loras: Iterable[tuple[Lora, float]], weights: Weights, device: torch.device | str
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """(module, update float32 [out, in]) of what is no pair, scales in it; of several LoRAs, their sum."""
+    found: dict[str, list[tuple[Update, float]]] = {}
+    for lora, scale in loras:
+        for module, update in lora.updates.items():
+            if scale and not isinstance(update, Pair):
+                found.setdefault(module, []).append((update, scale))
+    for module, updates in found.items():
+        yield module, sum(scale * delta_of(update, weights, device) for update, scale in updates)
+
+
+def weights_of(parts: Mapping[str, Any]) -> Weights:
+    """Weights of layers in float32, decoded where they are quantized."""
+
+    def weight(name: str) -> torch.Tensor:
+        found = parts[name].weight
+        if not found.is_floating_point():
+            from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
+
+            found = dequantize_gguf_tensor(found)
+        return getattr(found, "as_tensor", lambda: found)().float()
+
+    return weight
+
+
+class _AddedWhole:
+    """A forward hook that adds D x to a linear layer's output."""
+
+    def __init__(self, delta: torch.Tensor):
+        self.delta = delta
+
+    def __call__(self, _: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return output + torch.nn.functional.linear(args[0].to(self.delta.dtype), self.delta).to(output.dtype)
 
 
 class _Added:
@@ -133,14 +176,37 @@ def fuse(transformer: Any, loras: Sequence[tuple[Lora, float]]) -> None:
     import torch
 
     parts = dict(transformer.named_modules())
+    pairs = stacked(loras)
+    wholes = {name for lora, scale in loras if scale for name, u in lora.updates.items() if not isinstance(u, Pair)}
+    for module in {**pairs, **dict.fromkeys(sorted(wholes))}:
+        if not parts[module].weight.is_floating_point():
+            raise ModelError(
+                f"lora_fuse=true: '{module}' is quantized, and nothing can be summed into it; use lora_fuse=false."
+            )
+    # DoRA of a fused qkv looks at three layers, so that they are kept as they were until all are done.
+    together = {
+        name for lora, _ in loras for u in lora.updates.values() if isinstance(u, Decomposed) and len(u.modules) > 1
+        for name in u.modules
+    }  # fmt: skip
+    own = weights_of(parts)
     with torch.no_grad():
-        for module, (a, b) in stacked(loras).items():
+        kept = {name: own(name).clone() for name in together}
+        for module, delta in whole_updates(loras, lambda name: kept.get(name, own(name)), _device(transformer)):
             weight = parts[module].weight
-            if not weight.is_floating_point():
-                raise ModelError(
-                    f"lora_fuse=true: '{module}' is quantized, and nothing can be summed into it; use lora_fuse=false."
-                )
-            weight.copy_(weight.float() + b.to(weight.device) @ a.to(weight.device))
+            low_rank = 0 if module not in pairs else _product_of(pairs.pop(module), weight.device)
+            weight.copy_(weight.float() + (delta.to(weight.device) + low_rank))
+        for module, pair in pairs.items():
+            weight = parts[module].weight
+            weight.copy_(weight.float() + _product_of(pair, weight.device))
+
+
+def _product_of(pair: tuple[torch.Tensor, torch.Tensor], device: torch.device) -> torch.Tensor:
+    a, b = pair
+    return b.to(device) @ a.to(device)
+
+
+def _device(transformer: Any) -> torch.device:
+    return transformer.cap_embedder[0].weight.device
 
 
 def describe_loras(wanted: Sequence[WantedLora], loras: Sequence[Lora], fused: bool) -> list[dict[str, Any]]:
@@ -150,9 +216,10 @@ def describe_loras(wanted: Sequence[WantedLora], loras: Sequence[Lora], fused: b
             "path": want.path,
             "sha256": want.sha256[:16],
             "scale": want.scale,
-            "rank": _one_or_span(p.rank for p in lora.pairs.values()),
-            "alpha": _one_or_span(p.alpha for p in lora.pairs.values()),
-            "modules": len(lora.pairs),
+            "rank": _one_or_span(u.rank for u in lora.updates.values()),
+            "alpha": _one_or_span(u.alpha for u in lora.updates.values()),
+            "modules": len(lora.updates),
+            "algorithm": " + ".join(sorted({u.kind for u in lora.updates.values()})),
             "layout": lora.layout,
             "fused": fused,
         }
@@ -160,8 +227,10 @@ def describe_loras(wanted: Sequence[WantedLora], loras: Sequence[Lora], fused: b
     ]
 
 
-def _one_or_span(values: Iterable[float]) -> float | list[float]:
-    values = sorted(set(values))
+def _one_or_span(values: Iterable[float | None]) -> float | list[float] | None:
+    values = sorted({value for value in values if value is not None})
+    if not values:
+        return None
     return values[0] if len(values) == 1 else [values[0], values[-1]]
 
 
