@@ -21,6 +21,26 @@ def test_summary_says_what_was_found(show):
     assert "Other seeds: the baseline against itself" in text(page, "#findings")
 
 
+def test_without_a_verdict_the_best_arm_stands_first_with_what_it_would_take(show):
+    analysis, pictures = made({"encoder_layer.index": [-2, -6, -12, -1]}, prompts=6, seeds=1)
+    told = [(-0.3, [-0.5, -0.1], 20), (-0.01, [-0.3, 0.28], 9000), (0.08, [-0.33, 0.49], 131)]
+    for one, (delta, ci, needed) in zip(analysis["arms"][1:], told, strict=True):
+        one["versus"]["nano_judge"] |= {"delta": delta, "ci": ci, "prompts_needed": needed, "p_holm": None,
+                                        "verdict": "too few prompts", "n_prompts": 6}  # fmt: skip
+    page = show(analysis, pictures)
+    answer = text(page, ".answer")
+    assert "the best arm is encoder_layer.index=-1, +0.080 [\u22120.330, +0.490]" in answer
+    assert "may be chance" in answer
+    said = text(page, ".answer + p")
+    assert "about 131 prompts" in said
+    assert "This sweep has 6 prompts and 1 seed." in said
+    assert "1 arm scores worse by an interval that leaves 0 out; 20 prompts would settle it." in said
+    first = page.locator(".group li").all_inner_texts()
+    assert [next(i for i in ("-12", "-1", "-6") if f"index={i}\n" in f"{t.split()[0]}\n") for t in first] == [
+        "-1", "-12", "-6",
+    ]  # fmt: skip
+
+
 def test_every_part_is_drawn(show):
     facts = {"settings": {"sampler.steps": 12, "model.name": "nano"}, "changed": ["sampler.steps"],
              "versions": {"torch": ["2.13"]}, "weights": ["nano"], "devices": ["cpu, float32"],

@@ -96,8 +96,12 @@ function findings() {
     ...told("not compared", "could not be compared", "could not be compared"),
   ].filter(Boolean);
   const base = BASELINE.metrics?.[PRIMARY];
+  const settled = n("better") + n("worse") + n("differs") > 0;
+  const whole = `Of ${count(others.length, "arm")} compared with the baseline, ${listed(said)}.`;
+  const outlooks = settled || !sense(PRIMARY) ? [] : outlook(others, d);
   return [
-    h("p", { class: "answer" }, `Of ${count(others.length, "arm")} compared with the baseline, ${listed(said)}.`),
+    h("p", { class: "answer" }, outlooks.length ? outlooks[0] : whole),
+    outlooks.length ? h("p", {}, outlooks.slice(1).join(" "), ` ${whole}`) : "",
     h(
       "p",
       { class: "measured" },
@@ -117,12 +121,50 @@ function findings() {
   ];
 }
 
+/** Where no arm has a verdict: the best arm and what was seen of it, then what it would take to know, as sentences. */
+function outlook(others, d) {
+  const way = sense(PRIMARY);
+  const of = (arm) => arm.versus?.[PRIMARY] || {};
+  const seen = others.filter((a) => isNumber(of(a).delta)).sort((x, y) => way * (of(y).delta - of(x).delta));
+  if (!seen.length) return [];
+  const name = (arm) => shortened(arm.label, 80);
+  const numbers = (arm) => `${signed(of(arm).delta, d)} ${interval(of(arm).ci, d, true)}`;
+  const lead = seen[0];
+  const ahead = way * of(lead).delta > 0;
+  const behind = seen.filter((a) => way * of(a).delta < 0 && outside(of(a).ci));
+  const chance = outside(of(lead).ci) ? "a hint, not yet a finding" : "which may be chance";
+  const said = [
+    ahead
+      ? `Not settled: the best arm is ${name(lead)}, ${numbers(lead)} against the baseline, ${chance}.`
+      : `No arm scores better than the baseline; the nearest is ${name(lead)}, ${numbers(lead)}.`,
+  ];
+  const have = `This sweep has ${count(of(lead).n_prompts, "prompt")} and ${count(SEEDS.length, "seed")}.`;
+  if (isNumber(of(lead).prompts_needed))
+    said.push(
+      `To tell a difference of that size takes about ${count(of(lead).prompts_needed, "prompt")} with as many seeds${
+        SEEDS.length < 3 ? ", fewer with more seeds where they scatter the scores" : ""
+      }. ${have}`,
+    );
+  else said.push(have);
+  if (behind.length) {
+    const most = Math.max(...behind.map((a) => of(a).prompts_needed || 0));
+    said.push(
+      `${count(behind.length, "arm scores", "arms score")} worse by an interval that leaves 0 out${
+        most ? `; ${grouped(most)} prompts would settle ${behind.length === 1 ? "it" : "all of them"}` : ""
+      }.`,
+    );
+  }
+  return said;
+}
+
 const MOST_NAMED = 6;
 
 function group(name, arms, d) {
   const of = (arm) => arm.versus?.[PRIMARY] || {};
-  const sorted = [...arms].sort((a, b) => Math.abs(of(b).delta ?? 0) - Math.abs(of(a).delta ?? 0));
   const compared = ["better", "worse", "differs"].includes(name);
+  const rank = (arm) =>
+    compared || !sense(PRIMARY) ? Math.abs(of(arm).delta ?? 0) : sense(PRIMARY) * (of(arm).delta ?? -Infinity);
+  const sorted = [...arms].sort((a, b) => (rank(b) > rank(a)) - (rank(b) < rank(a)));
   const item = (arm) =>
     h(
       "li",
