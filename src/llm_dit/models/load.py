@@ -198,7 +198,7 @@ def _load_single_file(cls: type, model: ModelConfig, placement: Placement) -> An
     wanted = _shapes(skeleton)
     options: dict[str, Any] = {"config": str(folder), "torch_dtype": placement.torch_dtype}
     with _loading(path, cls.__name__):
-        checkpoint = diffusers_layout(read_single_file(path))
+        checkpoint = diffusers_layout(read_single_file(path, placement.torch_dtype))
         if path.suffix == ".gguf":
             from diffusers import GGUFQuantizationConfig
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ConfigError, ModelError, nearest, one_line
 from llm_dit.models.folder import SHIPPED, read_json
+from llm_dit.models.scaled_fp8 import unscaled
 from llm_dit.models.weights import safetensors_shapes
 from llm_dit.paths import user_path, visible
 from llm_dit.picture import write_whole
@@ -134,6 +135,7 @@ def read_lora(path: Path) -> LoraFile:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: cannot be read ({one_line(error)}).") from error
+    tensors = unscaled(path, tensors, header)
     return LoraFile(path, tensors, header, _peft_settings(path, header))
 
 

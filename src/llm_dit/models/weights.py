@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_dit.errors import ModelError, one_line
 from llm_dit.models.folder import read_json
+from llm_dit.models.scaled_fp8 import is_beside, unscaled
 from llm_dit.paths import visible
 
 Shapes = dict[str, tuple[int, ...]]
@@ -55,7 +56,8 @@ def safetensors_shapes(path: Path, *, integers: bool = False) -> Shapes:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}
-            integer = [name for name, s in slices.items() if not s.get_dtype().startswith(("F", "BF"))]
+            kinds = {name: s.get_dtype() for name, s in slices.items()}
+            integer = [k for k, kind in kinds.items() if not kind.startswith(("F", "BF")) and not is_beside(k)]
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path}: {_damage(path)} ({one_line(error)}).") from error
     if integer and not integers:
@@ -112,16 +114,25 @@ def _count(names: list[str], what: str) -> str:
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''}"
 
 
-def read_single_file(path: Path) -> dict[str, Any]:
-    """The tensors of a .safetensors or .gguf file by name. Raises ModelError when it is damaged."""
+def read_single_file(path: Path, dtype: Any = None) -> dict[str, Any]:
+    """The tensors of a .safetensors or .gguf file by name, scaled float8 in dtype. Raises ModelError when damaged."""
     from diffusers.loaders.single_file_utils import load_single_file_checkpoint
 
     if path.suffix == ".safetensors":
         safetensors_shapes(path)
     try:
-        return load_single_file_checkpoint(str(path))
+        tensors = load_single_file_checkpoint(str(path))
     except Exception as error:  # the GGUF reader takes the file apart unchecked and fails in many ways
         raise ModelError(f"{path}: cut short, damaged, or of an unknown kind ({one_line(error)}).") from error
+    return tensors if path.suffix == ".gguf" else unscaled(path, tensors, safetensors_header(path), dtype)
+
+
+def safetensors_header(path: Path) -> dict[str, str]:
+    """The text in a .safetensors file's header."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def diffusers_layout(checkpoint: dict[str, Any]) -> dict[str, Any]:
