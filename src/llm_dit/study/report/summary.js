@@ -150,7 +150,7 @@ function outlook(others, d) {
     const most = Math.max(...behind.map((a) => of(a).prompts_needed || 0));
     said.push(
       `${count(behind.length, "arm scores", "arms score")} worse by an interval that leaves 0 out${
-        most ? `; ${grouped(most)} prompts would settle ${behind.length === 1 ? "it" : "all of them"}` : ""
+        most ? `; about ${grouped(most)} prompts would settle ${behind.length === 1 ? "it" : "all of them"}` : ""
       }.`,
     );
   }
