@@ -8,6 +8,7 @@ from dataclasses import fields
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from llm_dit.compose.given import without_plus
 from llm_dit.compose.groups import options_of
 from llm_dit.compose.messages import HYDRA_ERRORS, short, too_long, unknown_key
 from llm_dit.config import MAX_PROMPT_CHARACTERS, Config, parameters
@@ -28,14 +29,18 @@ def prepare_overrides(arguments: Sequence[str], sweep: bool = False) -> list[str
     if "--" in arguments:
         cut = arguments.index("--")
         arguments, verbatim = arguments[:cut], arguments[cut + 1 :]
-    overrides = [a for a in arguments if _is_override(a)]
+    overrides = [without_plus(a) for a in arguments if _is_override(a)]
     prompts = [a for a in arguments if not _is_override(a)] + verbatim
     if len(prompts) > 1:
         raise ConfigError(
             f"two prompts: {short(prompts[0])} and {short(prompts[1])}. Put the whole prompt in one pair of quotes; "
             "settings are key=value."
         )
+    if prompts and (beside := [o for o in overrides if o.startswith("prompt.text=") and o != "prompt.text=null"]):
+        raise ConfigError(f"two prompts: {short(prompts[0])} and {short(beside[0])}; leave one out.")
     overrides = [_listed(_data_path(o), sweep) for o in overrides]
+    if sweep:
+        overrides = [_quote_parts(o) for o in overrides]
     if not sweep:
         overrides = [_quote_text(o) for o in overrides]
     return overrides + [f"prompt.text={quote(p)}" for p in prompts]
@@ -68,15 +73,62 @@ def _quote_text(override: str) -> str:
     match = _OVERRIDE.match(override)
     if match is None or match["key"] not in {p.key for p in parameters() if p.type is str and not p.rule.choices}:
         return override
-    start, value = override[: match.end()], override[match.end() :]
-    if value == "null" or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]):
-        return override
+    return override[: match.end()] + _as_text(match["key"], override[match.end() :])
+
+
+def _as_text(key: str, value: str) -> str:
+    """A value in Hydra's grammar that is this text: quoted, unless it is one quoted text already, or null."""
+    if value == "null" or is_quoted(value):
+        return value
     # A path may well hold an interpolation such as ${oc.env:HOME}; a prompt's ${...} is just text.
-    return start + (
-        quote(value)
-        if match["key"].startswith(("prompt.", "mix."))
-        else QuotedString(value, Quote.double).with_quotes()
-    )
+    return quote(value) if key.startswith(("prompt.", "mix.")) else QuotedString(value, Quote.double).with_quotes()
+
+
+def is_quoted(value: str) -> bool:
+    """Whether a value is one quoted text from its first character to its last: "a", "b" are two."""
+    return re.fullmatch(r"""(['"])(?:\\.|(?!\1).)*\1""", value, re.DOTALL) is not None
+
+
+def _quote_parts(override: str) -> str:
+    """An axis of texts that Hydra cannot read, such as lora=epoch=3.safetensors,none, with each of its parts quoted."""
+    match = _OVERRIDE.match(override)
+    texts = {p.key for p in parameters() if p.type is str and not p.rule.choices} | {"lora"}
+    if match is None or match["key"] not in texts or _is_readable(override):
+        return override
+    return override[: match.end()] + ",".join(_part(match["key"], p) for p in _parts(override[match.end() :]))
+
+
+def _part(key: str, part: str) -> str:
+    """One value of an axis of texts; in a list each item is quoted."""
+    if part.startswith("[") and part.endswith("]"):
+        return "[" + ",".join(_as_text(key, p) for p in _parts(part[1:-1]) if p) + "]"
+    return part if part in ("none", "null") else _as_text(key, part)
+
+
+def _parts(value: str) -> list[str]:
+    """A value parted at the commas outside of quotes and brackets, without blanks around the parts."""
+    parts, depth, quote_mark, begin = [], 0, "", 0
+    for i, c in enumerate(value):
+        if quote_mark:
+            quote_mark = "" if c == quote_mark and value[i - 1] != "\\" else quote_mark
+        elif c in "'\"" and not value[begin:i].strip(" ["):  # inside of a word it is an apostrophe
+            quote_mark = c
+        elif c in "[]":
+            depth += 1 if c == "[" else -1
+        elif c == "," and depth <= 0:
+            parts.append(value[begin:i].strip())
+            begin = i + 1
+    return [*parts, value[begin:].strip()]
+
+
+def _is_readable(override: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        OverridesParser.create().parse_override(override)
+    except HYDRA_ERRORS:
+        return False
+    return True
 
 
 def _listed(override: str, sweep: bool) -> str:
@@ -86,12 +138,16 @@ def _listed(override: str, sweep: bool) -> str:
         return override
     if match["key"] != "lora":  # Hydra would take it for a place in the list
         raise ConfigError(unknown_key(match["key"]))
-    if sweep and _has_several_values(override):
+    value = override[match.end() :]
+    parted = _parts(value)
+    if sweep and (len(parted) > 1 or _is_sweep(override)):
         return override
-    return override[: match.end()] + in_list("lora", override[match.end() :], whole=True)
+    if value.startswith("[") and not _is_readable(override):
+        return override[: match.end()] + _part("lora", value)
+    return override[: match.end()] + in_list("lora", value, whole=True)
 
 
-def _has_several_values(override: str) -> bool:
+def _is_sweep(override: str) -> bool:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     try:
@@ -109,8 +165,7 @@ def in_list(key: str, value: str, whole: bool = False) -> str:
         return value
     if value in ("", "none", "null"):
         return "[]"
-    quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
-    return f"[{value if quoted or not whole else QuotedString(value, Quote.double).with_quotes()}]"
+    return f"[{_as_text(key, value) if whole else value}]"
 
 
 def quote(text: str) -> str:

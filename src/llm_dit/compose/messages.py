@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from llm_dit.compose.groups import group_names, options_of
 from llm_dit.config import MAX_PROMPT_CHARACTERS, parameters
-from llm_dit.errors import ConfigError, nearest
+from llm_dit.errors import ConfigError, nearest, one_line
 
 # Hydra raises bare ValueErrors too, for instance for sampler=3.
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
@@ -37,12 +37,20 @@ def explain(error: Exception) -> ConfigError:
             hint += " To give the prompt's text, pass it bare, in quotes, or as prompt.text=..."
         return ConfigError(f"{group}={name}: no such option. {hint}".strip())
     if full_key and any(isinstance(e, ValidationError) for e in chain):
-        value = re.search(r"Value '(.*?)' of type", " ".join(map(str, chain)), re.DOTALL)
+        said = " ".join(map(str, chain))
+        value = re.search(r"Value '(.*?)' of type", said, re.DOTALL)
+        typed = re.fullmatch(r"Error merging override \S+?=(.*)", text, re.DOTALL)
         hint = next((p for p in parameters() if p.key == full_key), None)
+        if hint is None and full_key.startswith("hydra"):
+            return ConfigError(f"{full_key}: Hydra refuses the value ({one_line(error)}).")
         if hint is None:
             return ConfigError(f"{full_key} is a group of settings, not a value; {options_hint(full_key)}")
         wanted = type_name(hint.type) + (" or null" if hint.optional else "")
+        if get_origin(hint.type) is list and typed:
+            return ConfigError(f"{full_key}={typed[1]}: must be {wanted}. Write {full_key}=[{typed[1]}].")
         return ConfigError(f"{full_key}={short(value[1]) if value else 'null'}: must be {wanted}.")
+    if missing and (full_key or missing[1]).startswith("hydra"):
+        return ConfigError(f"unknown key '{full_key or missing[1]}': Hydra has no such setting.")
     if missing:
         return ConfigError(unknown_key(full_key or missing[1]))
     ambiguous = re.search(r"Ambiguous value for argument '(.*?)'", text, re.DOTALL)
@@ -53,11 +61,22 @@ def explain(error: Exception) -> ConfigError:
     twice = re.search(r"(\S+) appears more than once in the final defaults list", text)
     if twice:
         return ConfigError(f"+{twice[1]}=...: the group {twice[1]} is there already; leave the plus sign out.")
+    typed = getattr(error, "override", None)
     if re.search("mismatched input|no viable alternative|extraneous input|token recognition|LexerNoViable", text):
         return ConfigError(
             "cannot read a value. Quote it for Hydra as 'key=\"value\"', or give the prompt as a bare argument."
         )
     return ConfigError(" ".join(line.strip() for line in text.splitlines()[:2]) or type(error).__name__)
+
+
+def unreadable(argument: str) -> str:
+    """The message for an argument whose value is not in Hydra's grammar."""
+    key, _, value = argument.partition("=")
+    values = value.strip("[]() ")
+    if values.endswith(",") or values.startswith(","):
+        place = "end" if values.endswith(",") else "beginning"
+        return f"{short(argument)}: a comma at the {place} has no value beside it; leave it out."
+    return f"{short(argument)}: the value cannot be read; put it into quotes, as \"{key}='...'\"."
 
 
 def unknown_key(key: str) -> str:

@@ -59,9 +59,24 @@ def _typed(value: Any, annotation: Any, key: str) -> Any:
     elif expected is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
+    elif expected is str and isinstance(value, str):
+        return _text(value, key)
     elif isinstance(value, expected) and not (isinstance(value, bool) and expected is not bool):
         return value
     raise ConfigError(f"{key}={short(value)}: must be {type_name(annotation)}.")
+
+
+def _text(value: str, key: str) -> str:
+    """A text as it is. Raises ConfigError for one that no file, record or tokenizer could take."""
+    if "\0" in value and not key.startswith(("prompt.", "mix.")):
+        raise ConfigError(f"{key}={short(value)}: a path or a name cannot hold a NUL character.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{key}={short(value)}: not valid UTF-8 (from character {error.start + 1} on); write it in UTF-8."
+        ) from error
+    return value
 
 
 def _check_ranges(config: Config) -> None:

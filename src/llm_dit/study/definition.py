@@ -19,6 +19,7 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any
 
+from llm_dit.compose.given import refuse_contradictions
 from llm_dit.errors import ConfigError, nearest
 from llm_dit.paths import shipped_folder, user_path, visible
 
@@ -79,6 +80,8 @@ def parse_study(name: str, values: Any, where: str) -> Study:
             raise ConfigError(f"{where}: every item of '{key}' must be keys and values.")
         if key == "settings" and not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{where}: every item of 'settings' must be text such as model=nano.")
+        if key == "settings":
+            refuse_contradictions(value, f"{where}: settings: ")
     study = Study(name, **values)
     for key, column in [*study.axes.items(), *(item for z in study.zip for item in z.items())]:
         if not isinstance(column, list) or not column:

@@ -105,11 +105,12 @@ def compose_cells(cells: list[dict[str, str]], axes: list[str], told: list[str])
     for cell in cells:
         job = [*(f"{k}={in_list(k, v)}" for k, v in cell.items() if k not in OWN_KEYS), *told]
         values = {(axis, cell.get(axis)) for axis in axes}
+        first = not planned
         try:
             config = compose_job(job)
             planned.append(PlannedCell(job, axis_labels(config, cell), config, cell_id(config)))
         except LabError:
-            if values - seen:
+            if first or values - seen:  # what all cells share shows in the first
                 raise
             # Each value is fine by itself: the cell fails in its turn, and the others go on.
             planned.append(PlannedCell(job, {a: cell[a] for a in axes if a in cell}, None, None))
