@@ -167,12 +167,17 @@ def test_a_full_disk_is_one_line_and_leaves_it_empty(run_main, small_disk):
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_bug_keeps_its_traceback(run_main, monkeypatch):
+def test_a_fault_of_the_program_is_one_line_with_its_traceback_in_a_file(run_main, monkeypatch):
     import llm_dit.tasks
 
     monkeypatch.setitem(llm_dit.tasks.TASKS, "render", lambda config: [][1])
-    with pytest.raises(IndexError):
-        run_main("x", "model=tiny")
+    code, out, err, _ = run_main("x", "model=tiny")
+    *_, line = err.splitlines()
+    assert (code, out) == (1, "")
+    assert line.startswith("error: a fault of llm-dit, not of the command (IndexError: list index out of range)")
+    log = Path(line.rpartition("the traceback is in ")[2])
+    assert "IndexError" in log.read_text()
+    log.unlink()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["seeed=3"], ["--cfg", "job", "a cat"], ["x", "sampler.steps=0"]])

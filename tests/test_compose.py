@@ -119,7 +119,7 @@ def test_in_a_sweep_commas_part_values():
         (["model=nano,tiny"], "add -m to sweep them"),
         (["prompt=a cat"], "pass it bare"),
         (["+sampler=flow_euler"], "leave the plus sign out"),
-        (["sampler.steps=[1"], "cannot read a value"),
+        (["sampler.steps=[1"], "sampler.steps=[1': the value cannot be read"),
         (["a", "b"], "two prompts: 'a' and 'b'"),
         (["a", "prompt_file=b.txt"], "two prompts: prompt_file and prompt.text"),
         (["seed=9223372036854775807", "num_images=2"], "runs past the largest seed"),

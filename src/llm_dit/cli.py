@@ -8,10 +8,13 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from llm_dit.errors import LabError
+
+# Asked for by the user, before run_hydra sets the variable for Hydra.
+SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     quiet_libraries()
+    tolerate_output()
     try:
+        refuse_undecodable(arguments)
         return run_hydra(arguments)
     except LabError as error:
         return report(error)
@@ -29,12 +34,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(stop if stop.args else "stopped; the same command continues a sweep", file=sys.stderr)
         return 130
+    except Exception as error:
+        return report_fault(error)
 
 
 def report(error: LabError) -> int:
     """Print an error for a person. Returns the exit code."""
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
+
+
+def report_fault(error: Exception) -> int:
+    """Print an error that is no user's doing as one line, with its traceback in a file. Returns the exit code.
+
+    With HYDRA_FULL_ERROR=1 the traceback is shown instead.
+    """
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    if SHOW_TRACEBACKS:
+        print(text, file=sys.stderr, end="")
+        return 1
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="llm-dit-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write(text)
+    what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    print(f"error: a fault of llm-dit, not of the command ({what}); the traceback is in {file.name}", file=sys.stderr)
+    return 1
+
+
+def refuse_undecodable(arguments: list[str]) -> None:
+    """Raise ConfigError for an argument of bytes that are no text in the terminal's encoding."""
+    from llm_dit.errors import ConfigError
+
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            shown = argument.encode("ascii", "backslashreplace").decode()[:60]
+            encoding = sys.getfilesystemencoding()
+            remedy = (
+                "write it in UTF-8"
+                if encoding == "utf-8"
+                else f"the terminal's encoding is {encoding}: set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+            )
+            raise ConfigError(f"{shown}: not valid {encoding.upper()}; {remedy}.") from error
+
+
+def tolerate_output() -> None:
+    """What the terminal's encoding lacks is printed as an escape rather than an end to the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run_hydra(arguments: list[str]) -> int:
@@ -44,6 +97,11 @@ def run_hydra(arguments: list[str]) -> int:
     from llm_dit.compose import HYDRA_ERRORS, conf_dir, explain
     from llm_dit.errors import LabError
 
+    if asks_for_version(arguments):
+        from llm_dit.versions import versions
+
+        print(f"llm-dit {versions()['llm-dit']}")
+        return 0
     sys.argv = ["run.py", *hydra_arguments(arguments)]
     # Hydra prints tracebacks of its own unless told to let errors through; main() prints one line instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -52,11 +110,27 @@ def run_hydra(arguments: list[str]) -> int:
         decorated()
     except LabError:
         raise
-    except HYDRA_ERRORS as error:
-        if isinstance(error, ValueError) and not raised_by_hydra(error):
+    except Exception as error:
+        if not raised_by_hydra(error):
             raise
-        raise explain(error) from error
+        if isinstance(error, HYDRA_ERRORS):
+            raise explain(error) from error
+        raise refused_by_hydra(error, arguments) from error
     return 0
+
+
+def asks_for_version(arguments: list[str]) -> bool:
+    """Whether --version, or its beginning, is among the flags."""
+    flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(len(a) > 3 and "--version".startswith(a) for a in flags)
+
+
+def refused_by_hydra(error: Exception, arguments: list[str]) -> LabError:
+    """The error for what Hydra itself could not do: a folder that cannot be made, a class that is not there."""
+    from llm_dit.errors import ConfigError, told
+
+    given = [a for a in arguments if a.lstrip("+~").startswith(("hydra.", "hydra/", "--"))]
+    return ConfigError(f"{', '.join(given) or 'Hydra'}: Hydra cannot do that ({told(error, 200)}).")
 
 
 def job(composed) -> Any:
@@ -69,10 +143,11 @@ def job(composed) -> Any:
 
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
+        from llm_dit.study.axes import numbers_as_written
         from llm_dit.study.job import cell_job, refused_job
 
         try:
-            config = check(composed)
+            config = numbers_as_written(check(composed))
         except LabError as error:  # this cell's settings contradict each other; the others go on
             return refused_job(error, hydra_config, composed)
         return cell_job(config, hydra_config)
@@ -90,10 +165,21 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     from hydra._internal.utils import get_args_parser
 
     from llm_dit.compose import prepare_overrides
+    from llm_dit.compose.given import refuse_contradictions
+    from llm_dit.errors import ConfigError
+    from llm_dit.paths import command_name
 
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     before, verbatim = arguments[:cut], arguments[cut:]
-    parsed = get_args_parser().parse_intermixed_args(before)
+    parser = get_args_parser()
+    parser.error = refuse_flag
+    parsed = parser.parse_intermixed_args(before)
+    if parsed.experimental_rerun:
+        raise ConfigError("--experimental-rerun: a pickle may run any program and is not read; use from_image=PICTURE.")
+    if parsed.help:
+        before = [f"hydra.help.app_name={command_name()}", *before]
+        parsed = parser.parse_intermixed_args(before)
+    refuse_contradictions(parsed.overrides)
     left = list(parsed.overrides)
     flags = []
     for argument in before:
@@ -112,6 +198,25 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
     if any(o.startswith("hydra/sweeper=") and o != "hydra/sweeper=study" for o in prepared):
         prepared += search_settings(prepared)
     return flags + prepared
+
+
+def refuse_flag(message: str) -> NoReturn:
+    """Hydra's parser of flags calls this for one that it cannot read. Raises ConfigError with the nearest flag."""
+    from dataclasses import fields
+
+    from llm_dit.config import Config
+    from llm_dit.errors import ConfigError, nearest
+
+    unknown = message.partition("unrecognized arguments: ")[2].split()
+    if not unknown:
+        raise ConfigError(f"{message}.")
+    flag, _, value = unknown[0].partition("=")
+    key = flag.lstrip("-").replace("-", "_")
+    if value or key in {f.name for f in fields(Config)}:
+        raise ConfigError(f"{unknown[0]}: settings are written without hyphens, as {key}={value or 'VALUE'}.")
+    flags = ("--help", "--version", "--multirun", "--cfg", "--resolve", "--package", "--info", "--hydra-help",
+             "--config-dir", "--config-name", "--config-path", "--shell-completion", "--run")  # fmt: skip
+    raise ConfigError(f"{unknown[0]}: no such flag. {nearest(flag, flags)}")
 
 
 def search_settings(overrides: list[str]) -> list[str]:
@@ -147,12 +252,17 @@ def search_settings(overrides: list[str]) -> list[str]:
 
 
 def raised_by_hydra(error: BaseException) -> bool:
-    """Whether an exception came out of Hydra's, OmegaConf's or Optuna's own code rather than a task."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
-    return module.split(".")[0] in ("hydra", "omegaconf", "antlr4", "optuna")
+    """Whether an exception came out of what Hydra, OmegaConf or Optuna did, rather than a task of this project."""
+    trace, ours, theirs = error.__traceback__, -1, -1
+    depth = 0
+    while trace:
+        root = str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0]
+        if root in ("llm_dit", "hydra_plugins"):
+            ours = depth
+        elif root in ("hydra", "omegaconf", "antlr4", "optuna"):
+            theirs = depth
+        trace, depth = trace.tb_next, depth + 1
+    return theirs > ours
 
 
 def quiet_libraries() -> None:

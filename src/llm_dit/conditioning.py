@@ -24,7 +24,7 @@ from llm_dit.layer_choice import (
 )
 from llm_dit.models.cache import Models
 from llm_dit.models.place import at_work
-from llm_dit.paths import user_path
+from llm_dit.paths import command_name, user_path
 from llm_dit.text import emphasis as weighing
 from llm_dit.text.chat import ChatParts, FormattedPrompt, clean_whitespace, format_prompt, strip_quotes
 from llm_dit.text.foreign import foreign_signs
@@ -76,7 +76,9 @@ def read_prompt(config: Config) -> str:
     if config.prompt.text is not None:
         return config.prompt.text
     if config.prompt_file is None:
-        raise PromptError('no prompt: give it in quotes, as in run.py "a red apple", or as prompt_file=PATH.')
+        raise PromptError(
+            f'no prompt: give it in quotes, as in {command_name()} "a red apple", or as prompt_file=PATH.'
+        )
     path = user_path(config.prompt_file)
     try:
         size = path.stat().st_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -32,3 +33,14 @@ def shipped_folder(inside: str, checkout: str | None = None) -> Path:
 def visible(folder: Path, pattern: str = "*") -> list[Path]:
     """What a folder holds by a pattern, sorted; without names that begin with a dot, such as a Mac's ._NAME."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def in_checkout() -> bool:
+    """Whether this is a source checkout, whose entry point is experiments/run.py, rather than an installed package."""
+    return (Path(__file__).resolve().parents[2] / "experiments" / "run.py").is_file()
+
+
+def command_name() -> str:
+    """What the user types to start the program: run.py in a checkout, else llm-dit."""
+    typed = (Path(argument).stem for argument in sys.orig_argv[:4])
+    return "run.py" if in_checkout() and "llm-dit" not in typed else "llm-dit"

@@ -25,6 +25,9 @@ def refuse_contradictions(arguments: Iterable[str], where: str = "") -> None:
         if match is None:
             continue
         key, value = match["key"], match["value"]
+        if key.startswith("hydra.") and key.endswith("._target_"):
+            group = "/".join(key.split(".")[:-1])
+            raise ConfigError(f"{where}{argument}: a class cannot be given by name; choose an option, {group}=NAME.")
         if match["sign"] == "~" and _is_ours(key):
             raise ConfigError(f"{where}{argument}: {_instead_of_deleting(key)}")
         if key in group_names() and key not in _LISTS_OF_OPTIONS and value and value.startswith("["):
@@ -40,7 +43,9 @@ def refuse_contradictions(arguments: Iterable[str], where: str = "") -> None:
             )
     for alone in ("seed", "num_images"):
         if alone in given and "seeds" in given and given["seeds"].partition("=")[2] not in ("[]", ""):
-            raise ConfigError(f"{where}{given[alone]} and {given['seeds']}: {alone} and seeds are both given; leave one out.")
+            raise ConfigError(
+                f"{where}{given[alone]} and {given['seeds']}: {alone} and seeds are both given; leave one out."
+            )
 
 
 def without_plus(argument: str) -> str:

@@ -47,7 +47,8 @@ def explain(error: Exception) -> ConfigError:
             return ConfigError(f"{full_key} is a group of settings, not a value; {options_hint(full_key)}")
         wanted = type_name(hint.type) + (" or null" if hint.optional else "")
         if get_origin(hint.type) is list and typed:
-            return ConfigError(f"{full_key}={typed[1]}: must be {wanted}. Write {full_key}=[{typed[1]}].")
+            instead = f" Write {full_key}=[{typed[1]}]." if re.fullmatch(r"[-\d.]+", typed[1]) else ""
+            return ConfigError(f"{full_key}={typed[1]}: must be {wanted}.{instead}")
         return ConfigError(f"{full_key}={short(value[1]) if value else 'null'}: must be {wanted}.")
     if missing and (full_key or missing[1]).startswith("hydra"):
         return ConfigError(f"unknown key '{full_key or missing[1]}': Hydra has no such setting.")
@@ -61,11 +62,9 @@ def explain(error: Exception) -> ConfigError:
     twice = re.search(r"(\S+) appears more than once in the final defaults list", text)
     if twice:
         return ConfigError(f"+{twice[1]}=...: the group {twice[1]} is there already; leave the plus sign out.")
-    typed = getattr(error, "override", None)
+    given = getattr(error, "override", None)
     if re.search("mismatched input|no viable alternative|extraneous input|token recognition|LexerNoViable", text):
-        return ConfigError(
-            "cannot read a value. Quote it for Hydra as 'key=\"value\"', or give the prompt as a bare argument."
-        )
+        return ConfigError(unreadable(given) if given else "cannot read a value; put it into quotes.")
     return ConfigError(" ".join(line.strip() for line in text.splitlines()[:2]) or type(error).__name__)
 
 

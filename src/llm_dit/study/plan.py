@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import IntervalSweep, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from llm_dit.compose import check, compose, in_list, prepare_overrides, quote
 from llm_dit.config import Config, OutputConfig, parameters, seeds_of
 from llm_dit.errors import ConfigError, LabError
 from llm_dit.paths import user_path
-from llm_dit.study.axes import label_of, same
+from llm_dit.study.axes import label_of, numbers_as_written, range_values, same
 from llm_dit.study.cell import axis_labels, cell_id, prompts_of
 from llm_dit.study.definition import Study, load_study
 from llm_dit.study.expand import expand, fold_seeds, grammar, sweep_name
@@ -182,7 +183,7 @@ def read_overrides(
         for override in parsed:
             key = override.get_key_element()
             if override.is_sweep_override():
-                swept[key] = list(override.sweep_string_iterator())
+                swept[key] = values_of(override)
                 if not swept[key]:
                     raise ConfigError(f"{key}: the axis has no values.")
             else:
@@ -190,9 +191,24 @@ def read_overrides(
     return fixed, swept
 
 
+def values_of(override: Any) -> list[str]:
+    """The values of an axis in Hydra's grammar. Raises ConfigError with the argument for what cannot be listed."""
+    axis = override.value()
+    if isinstance(axis, IntervalSweep):
+        raise ConfigError(
+            f"{override.input_line}: an interval has no values to list; a search varies it (docs/scaling.md)."
+        )
+    if not isinstance(axis, RangeSweep):
+        return list(override.sweep_string_iterator())
+    try:
+        return [str(number) for number in range_values(axis.start, axis.stop, axis.step, axis.shuffle)]
+    except ConfigError as error:
+        raise ConfigError(f"{override.input_line}: {error}") from error
+
+
 def compose_job(job: list[str]) -> Config:
     """The config that a list of overrides will run with."""
-    return compose([o for o in job if not o.lstrip("+~").startswith("hydra")])
+    return numbers_as_written(compose([o for o in job if not o.lstrip("+~").startswith("hydra")]))
 
 
 def unused_name(root: Path, name: str) -> str:

@@ -49,7 +49,8 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
 
         print_plan(plan)
         return []
-    check_writable(folder.path)
+    check_writable(config.sweep.dir, "sweep.dir")
+    check_writable(folder.path, "sweep.dir")
     ready_metrics(config)
     folder.clear_leftovers()
     folder.forget_refused()
