@@ -68,3 +68,31 @@ def test_every_form_of_a_range_has_the_cells_of_the_written_numbers(run_main, tm
     assert code == 0
     assert [f"strength={x}" in out for x in (0.7, 0.8, 0.9, 1.0)] == [True, True, True, False]
     assert cells(out) == cells(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["init_image=a.png", "strength=0.3,0.4,0.5,0.6", "sampler.steps=2"],
+         ["strength=0.4 draws the same as strength=0.3 (1 of 2 steps)",
+          "strength=0.5 draws the same as strength=0.3 (1 of 2 steps)"]),
+        (["strength=0.3,0.4"], ["strength=0.4 draws the same as strength=0.3"]),
+        (["guidance.guidance_scale=0", "guidance.method=cfg,apg"],
+         ["guidance.method=apg draws the same as guidance.method=cfg"]),
+        (["guidance.guidance_scale=0,2", "prompt.negative=x,y"],
+         ["guidance.guidance_scale=0.0, prompt.negative=y draws the same as guidance.guidance_scale=0.0, "
+          "prompt.negative=x"]),
+        (["slg.rescale=0,0.5"], ["slg.rescale=0.5 draws the same as slg.rescale=0.0"]),
+        (["lora_scale=1,2"], ["lora_scale=2.0 draws the same as lora_scale=1.0"]),
+        (["sampler.sigmas=[1,0.5,0]", "sampler.steps=2,3"], ["sampler.steps=3 draws the same as sampler.steps=2"]),
+        (["sampler.steps=1,2", "seed=1,2"], []),
+        (["hardware.batch_size=1,2"], []),
+    ],
+)  # fmt: skip
+def test_cells_that_draw_the_same_are_told_before_anything_is_drawn(run_main, tmp_path, arguments, told):
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    code, _, err, _ = run_main("-m", "x", "model=tiny", "dry_run=true", *arguments)
+    assert code == 0
+    assert err.splitlines() == [f"note: {line}; both are drawn, and their difference is 0" for line in told]

@@ -15,6 +15,7 @@ from llm_dit.compose import check, compose, in_list, prepare_overrides, quote
 from llm_dit.config import Config, OutputConfig, parameters, seeds_of
 from llm_dit.errors import ConfigError, LabError
 from llm_dit.paths import user_path
+from llm_dit.study.acting import acting, steps_run
 from llm_dit.study.axes import label_of, numbers_as_written, range_values, same
 from llm_dit.study.cell import axis_labels, cell_id, prompts_of
 from llm_dit.study.definition import Study, load_study
@@ -128,7 +129,23 @@ def drop_twins(planned: list[PlannedCell]) -> list[PlannedCell]:
             print(
                 f"note: {label_of(cell.labels)} draws the same as {label_of(twin.labels)}; drawn once", file=sys.stderr
             )
+    tell_alike([cell for cell in kept.values() if cell.config])
     return list(kept.values())
+
+
+def tell_alike(planned: list[PlannedCell]) -> None:
+    """One line for each cell whose settings differ from an earlier one's only in what cannot act."""
+    first: dict[str, PlannedCell] = {}
+    for cell in planned:
+        alike = first.setdefault(cell_id(acting(cell.config)), cell)
+        if alike is not cell:
+            run, steps = steps_run(cell.config)
+            why = f" ({run} of {steps} steps)" if cell.config.strength != alike.config.strength and run < steps else ""
+            print(
+                f"note: {label_of(cell.labels)} draws the same as {label_of(alike.labels)}{why}; both are drawn, "
+                "and their difference is 0",
+                file=sys.stderr,
+            )
 
 
 def check_baseline(study: Study, planned: list[PlannedCell]) -> None:
