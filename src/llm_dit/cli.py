@@ -17,16 +17,22 @@ if TYPE_CHECKING:
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one task, or with -m one for each combination of the swept values. Returns the exit code."""
+def main(argv: Sequence[str] | None = None, patience: float | None = None) -> int:
+    """Run one task, or with -m one for each combination of the swept values. Returns the exit code.
+
+    patience: seconds after which a stage that lasts is told on stderr; None is 1 s for a command, never for a caller
+    that gives argv.
+    """
     from llm_dit.errors import LabError
+    from llm_dit.notices import PATIENCE, told_stages
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     quiet_libraries()
     tolerate_output()
     try:
         refuse_undecodable(arguments)
-        return run_hydra(arguments)
+        with told_stages(PATIENCE if argv is None and patience is None else patience):
+            return run_hydra(arguments)
     except LabError as error:
         return report(error)
     except SystemExit as end:  # Hydra's --help and --version, and argparse's own errors
@@ -140,9 +146,11 @@ def job(composed) -> Any:
 
     from llm_dit.compose import check
     from llm_dit.errors import LabError
+    from llm_dit.notices import STAGES
 
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
+        STAGES.info("cell %d: loading", int(hydra_config.job.num) + 1)
         from llm_dit.study.axes import numbers_as_written
         from llm_dit.study.job import cell_job, refused_job
 
@@ -152,9 +160,11 @@ def job(composed) -> Any:
             return refused_job(error, hydra_config, composed)
         return cell_job(config, hydra_config)
     try:
+        config = check(composed)
+        STAGES.info("task=%s: loading PyTorch, then %s", config.task, config.model.path)
         from llm_dit.tasks import run_task
 
-        run_task(check(composed), list(hydra_config.overrides.task))
+        run_task(config, list(hydra_config.overrides.task))
     except LabError as error:
         raise SystemExit(report(error)) from error
     return None

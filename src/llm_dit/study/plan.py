@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from llm_dit.compose import check, compose, in_list, prepare_overrides, quote
 from llm_dit.config import Config, OutputConfig, parameters, seeds_of
 from llm_dit.errors import ConfigError, LabError
+from llm_dit.notices import STAGES
 from llm_dit.paths import user_path
 from llm_dit.study.acting import acting, steps_run
 from llm_dit.study.axes import label_of, numbers_as_written, range_values, same
@@ -102,6 +103,7 @@ def picture_axes(axes: list[str]) -> list[str]:
 
 def compose_cells(cells: list[dict[str, str]], axes: list[str], told: list[str]) -> list[PlannedCell]:
     """Compose every cell. Raises ConfigError for a value that is wrong where it first appears."""
+    STAGES.info("planning %d cells", len(cells))
     planned = []
     seen: set[tuple[str, str | None]] = set()
     for cell in cells:
