@@ -13,15 +13,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from llm_dit.errors import ImageError, OutputError
+from llm_dit.files import check_writable, write_whole
 from llm_dit.picture import (
-    check_writable,
     identity,
     picture_name,
     pixels_sha256,
     read_picture,
     read_record,
     save_picture,
-    write_whole,
 )
 from llm_dit.render import render
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ _warned = False
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Whether this process has the file to itself until the block ends; False if another one has it."""
-    with path.open("w") as file:
+    # Never cut short, and no link is followed: a file of this name that is not ours keeps what it holds.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    with os.fdopen(handle, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

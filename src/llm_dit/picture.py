@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import Config, get, parameters
-from llm_dit.errors import ImageError, OutputError
+from llm_dit.errors import ImageError
+from llm_dit.files import write_whole
 from llm_dit.paths import user_path
 
 if TYPE_CHECKING:
@@ -138,19 +137,17 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return record
 
 
-def check_writable(folder: str | Path, key: str = "output.dir") -> Path:
-    """The folder, after proving that a file can be written where it is or will be made; leaves nothing behind.
+def is_own_picture(path: Path) -> bool:
+    """Whether this is a PNG, and no link to one, that carries a record of llm-dit."""
+    from PIL import Image
 
-    key: the setting that names it. Raises OutputError, before minutes are spent on a picture that could not be saved.
-    """
-    folder = user_path(folder)
-    place = next((p for p in (folder, *folder.parents) if os.path.exists(p)), Path("."))
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise OutputError(f"{key}={folder}: cannot be written ({error.strerror or error}).") from error
-    return folder
+        if path.is_symlink():
+            return False
+        with Image.open(path, formats=["PNG"]) as file:
+            return PNG_KEY in file.info
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def picture_name(config: Config, seed: int, alone: bool) -> str:
@@ -178,29 +175,3 @@ def png_bytes(picture: Picture) -> bytes:
     png = io.BytesIO()
     picture.image.save(png, "PNG", pnginfo=info)
     return png.getvalue()
-
-
-def write_whole(files: dict[Path, bytes]) -> None:
-    """Write several files so that none is ever seen half-written: write, fsync, rename. Raises OutputError."""
-    staged: list[tuple[str, Path]] = []
-    try:
-        for target, data in files.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-            staged.append((temporary, target))
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        for temporary, target in staged:
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, target)
-    except BaseException as error:
-        for temporary, _ in staged:
-            Path(temporary).unlink(missing_ok=True)
-        if not isinstance(error, OSError):  # Ctrl-C, for instance
-            raise
-        where = error.filename or next(iter(files))
-        raise OutputError(f"{Path(where).parent}: cannot be written ({error.strerror or error}).") from error

@@ -11,9 +11,10 @@ from llm_dit.conditioning import fit_prompt, read_prompt, read_said, settle_prom
 from llm_dit.config import Config, seeds_of
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import ConfigError, ImageError, OutputError
+from llm_dit.files import check_writable
 from llm_dit.foreseen import asked_size, foreseen, prompt_warnings, reader_of
 from llm_dit.paths import user_path
-from llm_dit.picture import Picture, check_writable, picture_name, read_record, save_picture
+from llm_dit.picture import Picture, picture_name, read_record, save_picture
 from llm_dit.replay import compare_with_original, config_from_image
 
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from llm_dit.errors import RecordError
+from llm_dit.errors import OutputError, RecordError
+from llm_dit.files import PREFIX, this_machine
 from llm_dit.study.store import CellFolder, SweepFolder
 
 
@@ -60,9 +61,10 @@ def test_status_and_leftovers(tmp_path):
     assert cell.status == "failed"
     cell.write("cell.json", {})
     assert cell.status == "complete"
-    (cell.path / "images" / ".a.png.xyz").write_bytes(b"half")
+    for name in (".a.png.xyz", f"{PREFIX}{this_machine()}-4194305-0123abcd"):  # no process has so high a number
+        (cell.path / "images" / name).write_bytes(b"half")
     cell.clear_leftovers()
-    assert sorted(p.name for p in (cell.path / "images").iterdir()) == ["a_1.png"]
+    assert sorted(p.name for p in (cell.path / "images").iterdir()) == [".a.png.xyz", "a_1.png"]
 
 
 def test_a_lock_is_held_by_one_process_and_freed_when_it_dies(tmp_path):
@@ -124,3 +126,75 @@ def test_cells_keep_the_order_in_which_they_were_taken_up(tmp_path):
             pass
     (sweep.cell("b").path / "something new").write_text("")
     assert [cell.id for cell in sweep.cells()] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize("path", ["../../x.png", "/etc/passwd", "images/../../x.png", "", "."])
+def test_a_record_whose_picture_lies_elsewhere_is_refused(tmp_path, path):
+    cell = cell_with(tmp_path, record(1))
+    (tmp_path / "x.png").write_bytes(b"png")
+    cell.append(record(2, path=path))
+    with pytest.raises(RecordError, match=r"records\.jsonl: a record's path .* leads out of the cell's folder"):
+        cell.records()
+
+
+@pytest.mark.parametrize("name", ["../other", "a/b", "/tmp", "..", ".", ""])
+def test_a_cell_is_one_folder_of_its_sweep(tmp_path, name):
+    with pytest.raises(RecordError, match="a cell cannot be called"):
+        SweepFolder(tmp_path).cell(name)
+
+
+def test_what_is_cleared_is_never_reached_through_a_link(tmp_path):
+    left = f"{PREFIX}{this_machine()}-4194305-0123abcd"
+    outside = tmp_path / "outside"
+    for name in ("grids", "images", "cells/refused-123abc", "cells/abc/images"):
+        (outside / name).mkdir(parents=True)
+        (outside / name / left).write_bytes(b"theirs")
+    (outside / "cells" / "refused-123abc" / "failed.json").write_text("{}")
+    sweep = SweepFolder(tmp_path / "s")
+    sweep.write({"axes": []})
+    (sweep.path / "grids").symlink_to(outside / "grids")
+    (sweep.path / "cells").symlink_to(outside / "cells")
+    whole = sorted(outside.rglob("*"))
+    sweep.clear_leftovers()
+    sweep.forget_refused()
+    sweep.cell("abc").clear_leftovers()
+    (sweep.path / "cells").unlink()
+    (sweep.path / "cells" / "abc").mkdir(parents=True)
+    (sweep.path / "cells" / "abc" / "images").symlink_to(outside / "images")
+    sweep.cell("abc").clear_leftovers()
+    sweep.cell("abc").delete()
+    assert sorted(outside.rglob("*")) == whole
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {".env.local": "secret"},
+        {"transformer/config.json": "{}"},
+        {"sweep.json": '{"method": "grid"}'},
+        {"cells/one/picture.png": ""},
+    ],
+)
+def test_a_folder_that_holds_something_else_is_no_sweep(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(OutputError, match="no sweep of llm-dit"):
+        SweepFolder(tmp_path).refuse_foreign()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {".sweep.json.a1b2c3d4": "{"},
+        {f"{PREFIX}{this_machine()}-4194305-0123abcd": "{"},
+        {"sweep.json": '{"axes": []}', "notes.txt": ""},
+        {"cells/abc/started": "1", "table.parquet": ""},
+    ],
+)
+def test_a_folder_that_a_sweep_made_is_continued_however_far_it_came(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    SweepFolder(tmp_path).refuse_foreign()

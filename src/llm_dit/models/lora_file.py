@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ConfigError, ModelError, nearest, one_line
+from llm_dit.files import write_whole
 from llm_dit.models.folder import SHIPPED, read_json
 from llm_dit.models.scaled_fp8 import unscaled
 from llm_dit.models.weights import safetensors_shapes
 from llm_dit.paths import user_path, visible
-from llm_dit.picture import write_whole
 
 if TYPE_CHECKING:
     import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from typing import Any
 
 from llm_dit.conditioning import settle_prompt
 from llm_dit.config import Config, PromptsConfig, get, parameters, seeds_of, to_dict
-from llm_dit.errors import LabError, RenderError, told
+from llm_dit.errors import LabError, OutputError, RenderError, told
+from llm_dit.files import write_whole
 from llm_dit.models.cache import PARTS, PartCache
-from llm_dit.picture import Picture, identity, png_bytes, write_whole
+from llm_dit.picture import Picture, identity, is_own_picture, png_bytes
 from llm_dit.render import render
 from llm_dit.study.prompts import Prompt, load_prompts
 from llm_dit.study.store import CellFolder, sweep_of
@@ -141,6 +143,7 @@ def _draw_missing(
         return
     folder.remove("cell.json")  # its presence means that nothing is missing
     have = {(r["prompt_id"], r["seed"]) for r in kept}
+    refuse_foreign_pictures(folder, [picture_path(p, s) for p, s in wanted if (p.id, s) not in have])
     fingerprint = kept[0]["model_fingerprint"] if kept else None
 
     for prompt in prompts:
@@ -156,6 +159,7 @@ def _draw_missing(
             fingerprint = picture.record["model_fingerprint"]
             record = describe_in_sweep(picture, prompt, folder, labels)
             path = folder.path / record["path"]
+            folder.check_there()
             write_whole({path: png_bytes(replace(picture, record=record))})
             folder.append(record)
             outcome.drawn += 1
@@ -167,6 +171,8 @@ def _draw_missing(
         for i in range(0, len(missing), part):
             render(replace(drawn, seeds=missing[i : i + part]), parts=parts, on_picture=keep)
     records = folder.records()
+    if {(p.id, s) for p, s in wanted} - {(r["prompt_id"], r["seed"]) for r in records}:
+        raise OutputError(f"{folder.path}: pictures were removed while the cell was drawn; the same command continues.")
     summary = {
         "status": "complete",
         "cell": folder.id,
@@ -192,8 +198,20 @@ def describe_in_sweep(picture: Picture, prompt: Prompt, folder: CellFolder, labe
         "category": prompt.category,
         "prompt": prompt.prompt,
         "elements": [dict([element]) for element in prompt.elements],
-        "path": f"images/{prompt.id}_s{picture.record['seed']}.png",
+        "path": picture_path(prompt, picture.record["seed"]),
     }
+
+
+def picture_path(prompt: Prompt, seed: int) -> str:
+    """Where a picture lies in its cell's folder."""
+    return f"images/{prompt.id}_s{seed}.png"
+
+
+def refuse_foreign_pictures(folder: CellFolder, paths: list[str]) -> None:
+    """Raises OutputError when something that was not drawn here lies where a picture of the cell would go."""
+    for path in (folder.path / p for p in paths):
+        if os.path.lexists(path) and not is_own_picture(path):
+            raise OutputError(f"{path}: not a picture of this program, so it is not written over; move it away.")
 
 
 def open_cell(config: Config) -> CellFolder:

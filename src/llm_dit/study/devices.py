@@ -6,6 +6,7 @@ A claim is a locked file in the system's temporary folder; the system frees it w
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -18,8 +19,6 @@ def claim(count: int, kind: str = "cuda", folder: Path | None = None) -> int:
 
     When all are taken, process number modulo count: sharing a card beats stopping.
     """
-    import os
-
     folder = folder or Path(tempfile.gettempdir())
     key = f"{folder}/{kind}"
     if key not in _claims:
@@ -37,10 +36,12 @@ def claim(count: int, kind: str = "cuda", folder: Path | None = None) -> int:
 
 def open_claim(path: Path) -> IO[str]:
     """A claim's file, open. Another user's may only be read, which is enough to lock it."""
+    # The folder is everybody's: no link is followed and no pipe waited for.
+    careful = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return path.open()
+        return os.fdopen(os.open(path, os.O_RDONLY | careful))
     except FileNotFoundError:
-        return path.open("a")
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | careful, 0o666), "w")
 
 
 def use_own_card() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -11,14 +12,14 @@ from dataclasses import asdict
 from typing import Any
 
 from llm_dit.config import Config
-from llm_dit.errors import LabError, told
+from llm_dit.errors import LabError, OutputError, told
 from llm_dit.paths import user_path
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import LEFT, Outcome, axis_labels, open_cell, run_cell
 from llm_dit.study.devices import use_own_card
 from llm_dit.study.score import score_cell
 from llm_dit.study.search import Stop, is_search, stop_search, trial_value
-from llm_dit.study.store import REFUSED, CellFolder, SweepFolder
+from llm_dit.study.store import REFUSED, CellFolder, SweepFolder, sweep_of
 from llm_dit.study.track import CellTracking, process_tracker
 
 
@@ -31,20 +32,21 @@ def cell_job(config: Config, hydra_config: Any) -> dict[str, Any] | float | Stop
     choices = {group: str(option) for group, option in hydra_config.runtime.choices.items()}
     labels = axis_labels(config, choices)
     folder = None
+    sweep = sweep_of(config)
     try:
+        sweep.check_there()
         folder = open_cell(config)
     except LabError as error:  # no prompt, no such set of prompts, no start picture: there is no cell to speak of
         outcome = Outcome("", "failed", error=str(error), labels=labels)
     else:
-        sweep = folder.path.parents[1]
-        tracker = process_tracker(config.tracker.name, sweep, config.tracker.project)
-        tracking = CellTracking(tracker, sweep.name, folder, config, labels)
+        tracker = process_tracker(config.tracker.name, sweep.path, config.tracker.project)
+        tracking = CellTracking(tracker, sweep.path.name, folder, config, labels)
         use_own_card()
         outcome = run_cell(config, folder, labels, tracking.picture)
         while searching and outcome.status == LEFT:  # another trial with these settings: its value is this one's too
             time.sleep(1)
             outcome = run_cell(config, folder, labels, tracking.picture)
-        if outcome.status != LEFT:
+        if outcome.status != LEFT and folder.path.is_dir():  # else it was removed, and nothing may bring it back
             outcome.unscored = score_or_say_why_not(config, folder)
             tracking.finish(outcome.status)
     report_cell(int(hydra_config.job.num), outcome)
@@ -70,10 +72,13 @@ def refused_job(error: LabError, hydra_config: Any, composed: Any) -> dict[str, 
     said = dict(o.split("=", 1) for o in hydra_config.overrides.task if "=" in o)
     labels = {axis: said[axis] for axis in composed.sweep.axes if axis in said}
     digest = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:6]
-    folder = SweepFolder(user_path(composed.sweep.dir) / str(composed.sweep.name)).cell(f"{REFUSED}{digest}")
+    sweep = SweepFolder(user_path(composed.sweep.dir) / str(composed.sweep.name))
+    folder = sweep.cell(f"{REFUSED}{digest}")
     outcome = Outcome(folder.id, "failed", error=str(error), labels=labels)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.write("failed.json", {"error": str(error), "traceback": traceback.format_exc(), "labels": labels})
+    with contextlib.suppress(OutputError):  # the folder is gone; the outcome alone tells it
+        sweep.check_there()
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write("failed.json", {"error": str(error), "traceback": traceback.format_exc(), "labels": labels})
     report_cell(int(hydra_config.job.num), outcome)
     return stop_search(error, hydra_config.sweeper) if is_search(hydra_config.sweeper) else asdict(outcome)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,6 +88,7 @@ def plan_sweep(parser: Any, arguments: list[str], master: DictConfig) -> Plan:
     if not first.resume:
         name = unused_name(root, name)
     folder = SweepFolder(root / name)
+    folder.refuse_foreign()
     labelled = [*axes, *(axis for axis in picture_axes(folder.read().get("axes", [])) if axis not in axes)]
     # Workers of a cluster start in folders of their own, so the sweep's place is told whole.
     told = [f"sweep.name={quote(name)}", f"sweep.dir={quote(str(root.resolve()))}"]
@@ -233,6 +235,6 @@ def compose_job(job: list[str]) -> Config:
 def unused_name(root: Path, name: str) -> str:
     """The name, with the first number behind it that no folder has."""
     number, free = 2, name
-    while (root / free).exists():
+    while os.path.lexists(root / free):
         free, number = f"{name}-{number}", number + 1
     return free

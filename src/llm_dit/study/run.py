@@ -9,18 +9,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
 
 from llm_dit.errors import LabError, told
-from llm_dit.picture import check_writable
+from llm_dit.files import check_writable
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import LEFT, Outcome
 from llm_dit.study.finish import finish_sweep
 from llm_dit.study.foreseen import foreseen_in
 from llm_dit.study.plan import Plan, PlannedCell, plan_sweep
-from llm_dit.study.store import SweepFolder
+from llm_dit.study.store import LONGEST, SweepFolder
 from llm_dit.study.track import track_summary
 
 Launch = Callable[[list[list[str]]], Sequence[Any]]
@@ -50,7 +51,7 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
         print_plan(plan)
         return []
     check_writable(config.sweep.dir, "sweep.dir")
-    check_writable(folder.path, "sweep.dir")
+    check_writable(folder.path, "sweep.dir", [LONGEST])
     ready_metrics(config)
     folder.clear_leftovers()
     folder.forget_refused()
@@ -58,7 +59,11 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
     begin = time.time()
     with SweepProgress(folder, {cell.id: cell.wanted() for cell in plan.cells if cell.id}):
         outcomes = launched(plan, launch)
+        outcomes = [seen_on_disk(folder, outcome) for outcome in outcomes]
     print(last_lines(folder, outcomes, time.time() - begin))
+    if not (folder.path / "sweep.json").is_file():  # removed: nothing may bring it back
+        raise_failures(folder, outcomes)
+        folder.check_there()
     written = finish_sweep(folder, config)
     print(*written, sep="\n")
     if any(o.drawn or o.status == "failed" for o in outcomes):
@@ -83,6 +88,13 @@ def launched(plan: Plan, launch: Launch) -> list[Outcome]:
         except Exception as error:
             outcomes.append(outcome_on_disk(plan, cell, error))
     return outcomes
+
+
+def seen_on_disk(folder: SweepFolder, outcome: Outcome) -> Outcome:
+    """The outcome, failed when its cell is said to be complete and is not there any more."""
+    if outcome.status != "complete" or folder.cell(outcome.cell).status == "complete":
+        return outcome
+    return replace(outcome, status="failed", error="its folder was removed or changed while the sweep ran")
 
 
 def outcome_on_disk(plan: Plan, cell: PlannedCell, error: Exception) -> Outcome:

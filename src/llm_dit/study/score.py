@@ -44,6 +44,8 @@ def score_cell(
 
     on_scored(n) after n pictures have a metric's score, or had it already. Raises LabError: weights that are not there.
     """
+    if not cell.path.is_dir():
+        return Scored()
     with cell.lock("score.lock") as mine:
         if not mine:
             return Scored()

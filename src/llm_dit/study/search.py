@@ -24,7 +24,7 @@ from llm_dit.config import Config, parameters
 from llm_dit.errors import ConfigError, LabError, nearest
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import Outcome, prompts_of
-from llm_dit.study.store import CellFolder, SweepFolder, sweep_of
+from llm_dit.study.store import LONGEST, CellFolder, SweepFolder, sweep_of
 from llm_dit.study.table import rows_of
 
 RESULTS = "optimization_results.yaml"  # Optuna's plugin writes it into the sweep's folder
@@ -134,8 +134,8 @@ def prepare_search(config: DictConfig) -> SweepFolder:
 
     Raises LabError for a value, a metric or weights that the first trials would fail for.
     """
+    from llm_dit.files import check_writable
     from llm_dit.metrics.registry import ready_metrics
-    from llm_dit.picture import check_writable
     from llm_dit.study.definition import Study
     from llm_dit.study.plan import Plan, PlannedCell
 
@@ -153,8 +153,9 @@ def prepare_search(config: DictConfig) -> SweepFolder:
     folder = sweep_of(shared)
     plan = Plan(folder, Study(""), axes, [PlannedCell([], {}, shared, None)])
     ready_metrics(shared)
+    folder.refuse_foreign()
     check_writable(shared.sweep.dir, "sweep.dir")
-    check_writable(folder.path, "sweep.dir")
+    check_writable(folder.path, "sweep.dir", [LONGEST])
     folder.clear_leftovers()
     folder.forget_refused()
     describe_search(plan, config.hydra.overrides)

@@ -19,21 +19,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from llm_dit.config import Config
-from llm_dit.errors import RecordError
+from llm_dit.errors import OutputError, RecordError
+from llm_dit.files import remove_known, remove_leftovers, write_whole
 from llm_dit.lock import locked
 from llm_dit.paths import user_path
-from llm_dit.picture import RECORD_VERSION, write_whole
+from llm_dit.picture import RECORD_VERSION, is_own_picture
 
 REFUSED = "refused-"  # begins the folder of a cell whose settings contradict each other: it holds failed.json alone
-LEFTOVER_AGE = 3600  # seconds after which a half-written file of the sweep can only be a killed process's
+REFUSED_ID = re.compile(rf"{REFUSED}[0-9a-f]{{6}}")
+CELL_FILES = ("cell.json", "failed.json", "records.jsonl", "scores.jsonl", "started", "lock", "score.lock")
+LONGEST = f"cells/{'x' * 20}/images/{'x' * 90}.png"  # no path below a sweep's folder is longer
+# What a process that was killed while it made a sweep's folder leaves in it; version 0.2.0 named it the second way.
+HALF_MADE = re.compile(r"\.llm-dit-tmp-.*|\.sweep\.json\.\w{8}")
 
 
 class CellFolder:
@@ -71,6 +76,8 @@ class CellFolder:
         path, version = self.path / "records.jsonl", record.get("record_version", RECORD_VERSION)
         if version != RECORD_VERSION:
             raise RecordError(f"{path}: a record has version {version}; this release reads version {RECORD_VERSION}.")
+        if isinstance(record.get("path"), str) and not stays_inside(record["path"]):
+            raise RecordError(f"{path}: a record's path {record['path'][:80]!r} leads out of the cell's folder.")
         lacking = [key for key in ("path", "prompt_id", "seed", "pixels_sha256", "axes") if key not in record]
         if lacking:
             raise RecordError(f"{path}: a line is no record of a picture (it lacks {', '.join(lacking)}); delete it.")
@@ -104,12 +111,27 @@ class CellFolder:
 
     def clear_leftovers(self) -> None:
         """Remove what a killed process was in the middle of writing. Only under the lock."""
-        for folder in (self.path, self.path / "images"):
-            for path in folder.glob(".*"):
-                path.unlink(missing_ok=True)
+        if not any(p.is_symlink() for p in (self.path.parent, self.path)):
+            remove_leftovers(self.path, self.path / "images")
+
+    def delete(self) -> None:
+        """Remove the cell: its pictures, and the files that every cell has. What else lies there stays."""
+        if any(p.is_symlink() for p in (self.path.parent, self.path)):
+            return
+        images = self.path / "images"
+        if not images.is_symlink():
+            names = [PurePath(r["path"]).name for r in self.records() if PurePath(r["path"]).parent.name == "images"]
+            remove_known(images, [name for name in names if is_own_picture(images / name)])
+        remove_known(self.path, CELL_FILES)
+
+    def check_there(self) -> None:
+        """Raises OutputError when the cell's folder is gone."""
+        if not self.path.is_dir():
+            raise OutputError(f"{self.path}: the folder was removed while the sweep ran.")
 
     def write(self, name: str, values: dict[str, Any]) -> None:
-        """Write a JSON file of the cell, whole."""
+        """Write a JSON file of the cell, whole. Raises OutputError when the cell's folder is gone."""
+        self.check_there()
         write_whole({self.path / name: json.dumps(values, indent=2, ensure_ascii=False).encode()})
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -134,6 +156,9 @@ class SweepFolder:
         self.path = path
 
     def cell(self, cell_id: str) -> CellFolder:
+        """Raises RecordError for an id that is no name of a folder."""
+        if not cell_id.strip(".") or not stays_inside(cell_id) or len(PurePath(cell_id).parts) != 1:
+            raise RecordError(f"{self.path}: a cell cannot be called {cell_id[:80]!r}.")
         return CellFolder(self.path / "cells" / cell_id)
 
     def cells(self) -> list[CellFolder]:
@@ -143,16 +168,41 @@ class SweepFolder:
 
     def clear_leftovers(self) -> None:
         """Remove what killed processes were in the middle of writing beside the cells. Others may be at work now."""
-        for folder in (self.path, self.path / "grids"):
-            for path in folder.glob(".*.*"):
-                with contextlib.suppress(OSError):
-                    if time.time() - path.stat().st_mtime > LEFTOVER_AGE:
-                        path.unlink()
+        remove_leftovers(self.path, self.path / "grids")
 
     def forget_refused(self) -> None:
         """Remove the failures of cells that never had a config; what is still refused will say so again."""
-        for folder in (self.path / "cells").glob(f"{REFUSED}*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        cells = self.path / "cells"
+        if not cells.is_symlink() and cells.is_dir():
+            for folder in cells.iterdir():
+                if REFUSED_ID.fullmatch(folder.name):
+                    remove_known(folder, ["failed.json"])
+
+    def refuse_foreign(self, key: str = "sweep.name") -> None:
+        """Raises OutputError for a folder that holds something and is no sweep, RecordError for a damaged sweep.json.
+
+        key: the setting that would name another one.
+        """
+        if not self.path.is_dir() or self.is_sweep():
+            return
+        others = sorted(p.name for p in self.path.iterdir() if not HALF_MADE.fullmatch(p.name))
+        if others:
+            raise OutputError(
+                f"{self.path}: holds {others[0]!r} and no sweep of llm-dit, so nothing is written there. "
+                f"Take another {key}."
+            )
+
+    def is_sweep(self) -> bool:
+        """Whether a sweep was begun here: by its sweep.json or, where that was deleted, by its cells."""
+        if isinstance(self.read().get("axes"), list):
+            return True
+        marks = ("started", "records.jsonl", "cell.json", "failed.json")
+        return any((cell / mark).is_file() for cell in (self.path / "cells").glob("*") for mark in marks)
+
+    def check_there(self) -> None:
+        """Raises OutputError when sweep.json is gone, which is written before the first cell."""
+        if not (self.path / "sweep.json").is_file():
+            raise OutputError(f"{self.path}: the sweep's folder was removed while the sweep ran.")
 
     def write(self, values: dict[str, Any]) -> None:
         """Write sweep.json, whole."""
@@ -174,6 +224,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise RecordError(f"{path}: holds no JSON object; delete it and run the sweep again.")
     return values
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a path that a file gives leads to something below its folder, links aside."""
+    parts = PurePath(path).parts
+    return bool(parts) and not PurePath(path).is_absolute() and ".." not in parts and "\0" not in path
 
 
 def started(folder: Path) -> int:

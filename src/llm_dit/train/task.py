@@ -14,11 +14,11 @@ from typing import Any
 
 from llm_dit.config import Config, get, parameters, to_dict
 from llm_dit.errors import ConfigError, OutputError
+from llm_dit.files import write_whole
 from llm_dit.lock import locked
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.models.place import choose_placement
 from llm_dit.paths import user_path
-from llm_dit.picture import write_whole
 from llm_dit.versions import versions
 
 # What may change between a checkpoint and the run that goes on from it: where things go, how it is computed, how long.

@@ -15,8 +15,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from llm_dit.errors import ImageError, OutputError
+from llm_dit.files import write_whole
 from llm_dit.paths import user_path
-from llm_dit.picture import read_picture, write_whole
+from llm_dit.picture import read_picture
 from llm_dit.study.grids.lettering import COLOUR, Block, line_height, set_balanced, set_text, widest_word
 
 Box = tuple[int, int, int, int]

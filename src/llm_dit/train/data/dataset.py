@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from llm_dit.config import Config, DataConfig
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import DataError
+from llm_dit.files import check_writable
 from llm_dit.models.cache import PARTS, Models, PartCache
 from llm_dit.models.place import choose_placement
 from llm_dit.paths import user_path
-from llm_dit.picture import check_writable
 from llm_dit.seeds import seed_words
 from llm_dit.train.data.embeddings import empty_text, encode_texts, text_settings
 from llm_dit.train.data.identity import encoder_identity, vae_identity

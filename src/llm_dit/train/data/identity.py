@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from llm_dit.config import ModelConfig
+from llm_dit.files import write_whole
 from llm_dit.models.cache import Models
 from llm_dit.models.folder import component_folder, language_model_folder
 from llm_dit.models.load import RANDOM
 from llm_dit.paths import user_path
-from llm_dit.picture import write_whole
 
 PROBE = "A red fox, 2 owls; <|im_start|> über 狐"
 
