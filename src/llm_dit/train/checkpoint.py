@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import OutputError, RecordError
+from llm_dit.files import put_in_place, remove_known, temporary_beside
 from llm_dit.versions import versions
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 STATE_VERSION = 1
 HEADER_KEY = "llm_dit"
+STEP = re.compile(r"step-\d{8}")
+FILES = ("state.json", "weights.safetensors", "average.safetensors", "optimizer.safetensors")  # in this order removed
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,11 @@ def write_checkpoint(folder: Path, state: State, keep: int) -> Path:
     from safetensors import SafetensorError
 
     target = folder / f"step-{state.step:08d}"
-    staged = folder / f".{target.name}.new"
+    staged = temporary_beside(target)
     plain = {**state.plain, "state_version": STATE_VERSION, "versions": versions()}
     try:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)  # not its parents: a training's folder that was removed is not made again
+        staged.mkdir()
         shared = header({k: plain[k] for k in ("step", "settings", "data_fingerprint")})
         write_tensors(staged / "weights.safetensors", state.weights, shared)
         if state.average is not None:
@@ -101,16 +105,15 @@ def write_checkpoint(folder: Path, state: State, keep: int) -> Path:
             json.dump(plain, file, indent=1, ensure_ascii=False)
             file.flush()
             os.fsync(file.fileno())
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(staged, target)
+        put_in_place(staged, target, last="state.json")
         sync_folder(folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(staged, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)
         raise OutputError(f"{target}: the checkpoint cannot be written ({reason}); earlier ones are whole.") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_known(old, FILES)
     return target
 
 
@@ -140,7 +143,8 @@ def sync_folder(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in a folder, oldest first."""
-    return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
+    found = (p for p in folder.glob("step-*") if STEP.fullmatch(p.name) and not p.is_symlink())
+    return sorted(p for p in found if (p / "state.json").is_file())
 
 
 def read_checkpoint(folder: Path) -> State:

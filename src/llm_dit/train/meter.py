@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import RenderError
+from llm_dit.files import write_whole
 from llm_dit.train.flow import BANDS
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def cut_log(path: Path, step: int) -> list[dict[str, Any]]:
     """Drop the lines beyond a step, which a training that goes on from there writes again. Returns what is left."""
     kept = [line for line in read_log(path) if line["step"] <= step]
-    staged = path.with_name(f".{path.name}.new")
-    staged.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    os.replace(staged, path)
+    write_whole({path: "".join(json.dumps(line) + "\n" for line in kept).encode()})
     return kept
 
 

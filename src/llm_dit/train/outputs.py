@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import ModelConfig, TrainConfig
 from llm_dit.errors import ModelError, OutputError
+from llm_dit.files import put_in_place, temporary_beside, temporary_folder
 from llm_dit.models.folder import component_folder
 from llm_dit.models.load import RANDOM
 from llm_dit.paths import user_path
@@ -33,18 +34,17 @@ def save_component(model: Any, target: Path, facts: Mapping[str, Any], dtype: st
     import torch
     from safetensors import SafetensorError
 
-    staged = target.with_name(f".{target.name}.new")
+    staged = temporary_beside(target)
     try:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
+        staged.mkdir()
         (staged / "config.json").write_text(portable_config(model), encoding="utf-8")
         weights = {name: p.detach().to("cpu", getattr(torch, dtype)) for name, p in model.state_dict().items()}
         write_tensors(staged / WEIGHTS, weights, header(facts))
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(staged, target)
+        put_in_place(staged, target, last="config.json")
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(staged, ignore_errors=True)
         raise OutputError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
     return target
 
 
@@ -64,13 +64,10 @@ def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
     if model.path == RANDOM:
         from llm_dit.models.tiny import save_tiny_folder
 
-        staged = folder / ".parts"
-        shutil.rmtree(staged, ignore_errors=True)
-        save_tiny_folder(staged)
-        for part in others:
-            shutil.rmtree(folder / part, ignore_errors=True)
-            os.replace(staged / part, folder / part)
-        shutil.rmtree(staged)
+        with temporary_folder(folder) as staged:
+            save_tiny_folder(staged)
+            for part in others:
+                add_files(staged / part, folder / part)
         return True
     if not model.path.startswith("shipped:") and not user_path(model.path).is_dir():
         return False
@@ -79,12 +76,23 @@ def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
             source = component_folder(model.path, part)
         except ModelError:
             continue  # shipped models take their text encoder from elsewhere
-        shutil.rmtree(folder / part, ignore_errors=True)
         try:
-            shutil.copytree(source, folder / part, copy_function=link_or_copy)
+            add_files(source, folder / part)
         except OSError as error:  # shutil.Error is one
             raise OutputError(f"{folder / part}: cannot be written ({error.strerror or error}).") from error
     return True
+
+
+def add_files(source: Path, target: Path) -> None:
+    """Put the files of one folder into another, each whole; what is there already stays. Raises OSError."""
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        place = target / path.relative_to(source)
+        if os.path.lexists(place):
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(place)
+        link_or_copy(str(path), str(temporary))
+        os.rename(temporary, place)
 
 
 def link_or_copy(source: str, target: str) -> None:

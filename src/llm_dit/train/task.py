@@ -14,11 +14,12 @@ from typing import Any
 
 from llm_dit.config import Config, get, parameters, to_dict
 from llm_dit.errors import ConfigError, OutputError
-from llm_dit.files import write_whole
+from llm_dit.files import PREFIX, remove_leftovers, write_whole
 from llm_dit.lock import locked
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.models.place import choose_placement
 from llm_dit.paths import user_path
+from llm_dit.train.outputs import PARTS as COMPONENTS
 from llm_dit.versions import versions
 
 # What may change between a checkpoint and the run that goes on from it: where things go, how it is computed, how long.
@@ -196,6 +197,7 @@ def nothing(_step: int) -> dict[str, float]:
 
 def make_folder(folder: Path) -> None:
     """Make a training's folder. Raises OutputError before anything is loaded."""
+    refuse_foreign(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -204,12 +206,42 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}).") from error
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Raises OutputError for a folder that holds something and was not made by a training.
+
+    A training makes its lock first; its checkpoints or train.json speak for it where the lock was deleted.
+    """
+    there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    there = {name for name in there if not name.startswith(PREFIX)}
+    begun = any((p / "state.json").is_file() for p in (folder / "checkpoints").glob("step-*"))
+    empty_lock = (folder / "lock").is_file() and not (folder / "lock").stat().st_size
+    alone = there <= {"lock", "log.jsonl", "checkpoints", "validation", "wandb"}
+    if there and not (begun or (empty_lock and alone) or is_train_record(folder / "train.json")):
+        raise OutputError(
+            f"{folder}: holds {min(there)!r} and no training of llm-dit, so nothing is written there. Take another "
+            "train.name."
+        )
+    for name in (*COMPONENTS, "checkpoints", "validation", "lora.safetensors"):
+        if (folder / name).is_symlink():
+            raise OutputError(f"{folder / name}: a link, which is not written through. Take another train.name.")
+
+
+def is_train_record(path: Path) -> bool:
+    """Whether a file is the train.json that a training ends with."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and {"config", "saved", "trained_parameters"} <= values.keys()
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Within, no other process trains in the folder. Raises OutputError when one does."""
     with locked(folder / "lock") as mine:
         if not mine:
             raise OutputError(f"{folder}: another process trains there. Wait for it, or take another train.name.")
+        remove_leftovers(folder, folder / "checkpoints")
         yield
 
 

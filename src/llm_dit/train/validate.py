@@ -7,7 +7,6 @@ Kept as a sweep whose axis is train.step, in NAME/validation, by the study code:
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
@@ -21,9 +20,10 @@ from llm_dit.metrics.registry import ready_metrics
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.models.fingerprint import fingerprint
 from llm_dit.study.cell import prompts_of, run_cell
-from llm_dit.study.grids.sheet import gallery, write_sheet
+from llm_dit.study.grids.sheet import gallery, is_own_sheet, write_sheet
 from llm_dit.study.score import mean_scores, score_cell, scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
+from llm_dit.train.checkpoint import STEP
 from llm_dit.train.forward import stock_attention
 
 AXIS = "train.step"
@@ -117,11 +117,11 @@ def drop_later(folder: Path, step: int) -> None:
     """Remove the validations of steps that are to be trained again: their pictures are of other weights."""
     last = step_name(step)
     for path in (folder / "validation").glob("step-*.png"):
-        if path.stem > last:
+        if STEP.fullmatch(path.stem) and path.stem > last and is_own_sheet(path):
             path.unlink()
     for cell in SweepFolder(folder / "validation").cells():
-        if cell.id > last:
-            shutil.rmtree(cell.path)
+        if STEP.fullmatch(cell.id) and cell.id > last:
+            cell.delete()
 
 
 def check_validation(config: Config) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from llm_dit.metrics.registry import METRICS, metric_of
 from llm_dit.study.grids.grid import Tile, choose_layout, draw_grids
+from llm_dit.study.grids.sheet import is_own_sheet
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import SweepFolder
 
@@ -43,7 +44,8 @@ def write_grids(folder: SweepFolder) -> list[Path]:
         subtitle="  ·  ".join(filter(None, [f"{len(tiles)} pictures", below])),
     )
     for stale in before - set(drawn):  # a grid that has since been split, or pages that are now one
-        stale.unlink(missing_ok=True)
+        if not grids.is_symlink() and is_own_sheet(stale):
+            stale.unlink(missing_ok=True)
     return drawn
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from llm_dit.errors import ImageError, OutputError
 from llm_dit.files import write_whole
@@ -23,6 +24,7 @@ from llm_dit.study.grids.lettering import COLOUR, Block, line_height, set_balanc
 Box = tuple[int, int, int, int]
 Source = Image.Image | str | Path | None
 
+SHEET_KEY = "llm_dit_sheet"  # a PNG text of every sheet: only what carries it is ever removed
 GROUND: COLOUR = (250, 250, 248)
 INK: COLOUR = (32, 33, 36)
 MUTED: COLOUR = (108, 110, 116)
@@ -226,9 +228,22 @@ def write_sheet(sheet: Sheet, path: str | Path) -> Path:
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path}: it is written as PNG, so its name must end in .png.")
     png = io.BytesIO()
-    paint(sheet).save(png, "PNG", compress_level=4)
+    about = PngInfo()
+    about.add_text(SHEET_KEY, "1")
+    paint(sheet).save(png, "PNG", compress_level=4, pnginfo=about)
     write_whole({path: png.getvalue()})
     return path
+
+
+def is_own_sheet(path: Path) -> bool:
+    """Whether this is a PNG, and no link to one, that write_sheet wrote; those of version 0.2.0 do not say so."""
+    try:
+        if path.is_symlink():
+            return False
+        with Image.open(path, formats=["PNG"]) as file:
+            return SHEET_KEY in file.info
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def _load(spot: Spot) -> tuple[Image.Image | None, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 KEY_BYTES = 16
+SHARD = re.compile(r"[0-9a-f]{16}\.safetensors")  # what flush() calls them
 SHARD_BYTES = 64 * 2**20
 FLUSH_AFTER = 60.0  # seconds that an interrupted run may lose
 
@@ -105,7 +107,8 @@ class Store:
                     raise ValueError("its parts do not fit together")
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             self.notes.append(f"{path}: damaged ({' '.join(str(error).split())[:80]}), so what it held is made again.")
-            path.unlink(missing_ok=True)
+            if SHARD.fullmatch(path.name) and not path.is_symlink() and not path.parent.is_symlink():
+                path.unlink(missing_ok=True)
             return
         for i, (start, end) in enumerate(itertools.pairwise(starts)):
             self._places[keys[i * KEY_BYTES : (i + 1) * KEY_BYTES]] = (values, start, end)
