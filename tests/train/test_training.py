@@ -85,7 +85,7 @@ def test_a_killed_training_that_goes_on_equals_an_unbroken_one(method, more, tmp
     train(broken, dataset=data)
     assert same(state_of(tmp_path / "whole"), state_of(tmp_path / "broken"))
     assert without_seconds(log_of(tmp_path / "whole")) == without_seconds(log_of(tmp_path / "broken"))
-    assert [line["step"] for line in log_of(tmp_path / "broken")] == [2, 4, 6]
+    assert [line["step"] for line in log_of(tmp_path / "broken")] == [2, 4, 6, 7]
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
@@ -385,3 +385,10 @@ def test_a_random_start_and_another_architecture(tmp_path):
         assert "layers.1.attention.to_q.weight" not in load_file(
             saved / "transformer/diffusion_pytorch_model.safetensors"
         )
+
+
+def test_a_training_shorter_than_log_every_tells_its_loss_at_both_ends(tmp_path, capsys):
+    train(settings(tmp_path, "train.steps=3", "train.log_every=100"), dataset=make_data())
+    told = [line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert told == ["1/3", "3/3"]
+    assert [line["step"] for line in log_of(tmp_path)] == [3]

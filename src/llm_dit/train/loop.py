@@ -160,11 +160,26 @@ class Training:
                     told(step, line)
         if saves:
             self.save()
+        if step in (1, s.steps) and not (logs or validates):
+            self.show_end()
 
-    def line(self) -> dict[str, Any]:
-        """The log's line for the steps since the last one."""
+    def show_end(self) -> None:
+        """Tell the loss of the first or the last step between two lines of the log, which the last one is added to.
+
+        The meter keeps its rows: a training that goes on from the last step averages as if it had never ended.
+        """
+        self.meter.fetch(self.step, self.gather)
+        if self.accelerator.is_main_process and self.meter.rows:
+            line = self.line(keep=True)
+            if self.step == self.settings.steps:
+                append_log(self.log, line)
+            for told in self.on_log:
+                told(self.step, line)
+
+    def line(self, keep: bool = False) -> dict[str, Any]:
+        """The log's line for the steps since the last one. keep: the next line counts them too."""
         rate = self.settings.learning_rate * rate_factor(self.step - 1, self.settings)
-        values = self.meter.take() if self.meter.rows else {}
+        values = (self.meter.means() if keep else self.meter.take()) if self.meter.rows else {}
         return {"step": self.step, **values, "learning_rate": rate, "seconds": round(self.spent(), 3)}
 
     def spent(self) -> float:

@@ -67,10 +67,14 @@ class Meter:
         self.rows += rows
 
     def take(self) -> dict[str, float]:
-        """Means over the rows, which are forgotten: loss, grad_norm, and the loss by band where one has pictures."""
+        """means(), after which the rows are forgotten."""
+        values, self.rows = self.means(), []
+        return values
+
+    def means(self) -> dict[str, float]:
+        """Means over the rows: loss, grad_norm, and the loss by band where one has pictures."""
         columns = list(zip(*self.rows, strict=True))
         steps, bands = len(self.rows), len(BAND_NAMES)
-        self.rows = []
         values = {
             "loss": math.fsum(columns[0]) / steps,
             "grad_norm": math.fsum(columns[1]) / steps,
