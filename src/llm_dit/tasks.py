@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import Any
 from llm_dit.conditioning import fit_prompt, read_prompt, read_said, settle_prompt, token_weights
 from llm_dit.config import Config, seeds_of
 from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import ConfigError, ImageError, OutputError
+from llm_dit.errors import ConfigError, ImageError, LabError, OutputError
 from llm_dit.files import check_writable
 from llm_dit.foreseen import asked_size, foreseen, prompt_warnings, reader_of
 from llm_dit.paths import user_path
-from llm_dit.picture import Picture, picture_name, read_record, save_picture
+from llm_dit.picture import Picture, identity, picture_name, read_record, save_picture
 from llm_dit.replay import compare_with_original, config_from_image
 
 
@@ -23,6 +25,8 @@ def render_task(config: Config) -> list[str]:
     config = settle_prompt(config)
     folder = check_writable(config.output.dir)
     names = file_names(config, folder)
+    check_writable(folder, files=[f"{name}{ending}" for name in names.values() for ending in (".png", ".json")])
+    refuse_taken(config, folder, names)
     if config.dry_run:
         return plan_render(config, [folder / f"{name}.png" for name in names.values()])
 
@@ -56,6 +60,30 @@ def file_names(config: Config, folder: Path) -> dict[int, str]:
         taken = (original, original.with_stem(original.stem.removesuffix("_again")))
         names = {s: f"{n}_again" if (folder / f"{n}.png").resolve() in taken else n for s, n in names.items()}
     return names
+
+
+def refuse_taken(config: Config, folder: Path, names: dict[int, str]) -> None:
+    """Raises OutputError where a file is in the way that is not this very picture, drawn before."""
+    for seed, name in names.items():
+        for path in (folder / f"{name}.png", folder / f"{name}.json"):
+            if os.path.lexists(path) and not is_drawn_before(path, config, seed):
+                raise OutputError(
+                    f"{path}: is there and is not this picture, so it is not written over. Take another output.name or "
+                    "output.dir."
+                )
+
+
+def is_drawn_before(path: Path, config: Config, seed: int) -> bool:
+    """Whether a file is the PNG or the JSON of an earlier picture of these settings and this seed."""
+    from llm_dit.compose import check
+
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        record = read_record(path) if path.suffix == ".png" else json.loads(path.read_bytes())
+        return record["seed"] == seed and identity(check(record["config"])) == identity(config)
+    except (LabError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def plan_render(config: Config, paths: list[Path]) -> list[str]:
