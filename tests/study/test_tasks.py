@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from llm_dit.study.grids.sheet import Sheet, write_sheet
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -16,13 +18,16 @@ def test_the_grid_task_makes_table_and_grids_again_from_the_records(sweep, run_m
     grid = folder.path / "grids" / "grid.png"
     before = grid.read_bytes()
     grid.write_bytes(b"broken")
-    (folder.path / "grids" / "grid-stale.png").write_bytes(b"old")
+    write_sheet(Sheet((8, 8)), folder.path / "grids" / "grid-stale.png")
+    theirs = folder.path / "grids" / "gridlock_photo.png"
+    theirs.write_bytes(b"theirs")
     (folder.path / "table.parquet").unlink()
     code, out, _, _ = run_main("task=grid", "sweep.name=s")
     assert code == 0
     assert out.split() == ["outputs/sweeps/s/table.parquet", "outputs/sweeps/s/grids/grid.png"]
     assert grid.read_bytes() == before
     assert not (folder.path / "grids" / "grid-stale.png").exists()
+    assert theirs.read_bytes() == b"theirs"
 
 
 @pytest.mark.parametrize(
