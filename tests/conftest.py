@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Two busy threads on two shared cores wait for each other; tests are small, and one thread is steady.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Helpers that several folders of tests share: golden_cases, golden_run.
+sys.path.append(str(Path(__file__).parent / "golden"))
 
 import pytest
 
@@ -53,3 +58,20 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small disk needs root; test_picture.py has the same by a file size limit")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def check_golden():
+    """Assert that a case's pictures are the stored ones, within what kernels of other machines round differently."""
+    from golden_run import largest_difference, stored, summary
+
+    golden = stored()
+
+    def check(name: str, pictures: list) -> None:
+        drawn = [summary(picture) for picture in pictures]
+        assert name in golden, f"no golden picture {name!r}: run python tests/golden/golden_run.py write"
+        kept = golden[name]
+        assert [(d["size"], d["nfe"]) for d in drawn] == [(k["size"], k["nfe"]) for k in kept]
+        assert max(map(largest_difference, drawn, kept)) <= 2
+
+    return check

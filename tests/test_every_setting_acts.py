@@ -99,10 +99,12 @@ def draw(*overrides):
 
 
 @pytest.mark.parametrize("key", PIXELS)
-def test_a_declared_setting_changes_the_picture(key, workplace, monkeypatch):
+def test_a_declared_setting_changes_the_picture(key, workplace, monkeypatch, check_golden):
     monkeypatch.chdir(workplace)
-    before, after = (render(compose(overrides))[0] for overrides in both_sides(key))
-    assert before.record["pixels_sha256"] != after.record["pixels_sha256"]
+    before, after = (render(compose(overrides)) for overrides in both_sides(key))
+    assert before[0].record["pixels_sha256"] != after[0].record["pixels_sha256"]
+    check_golden(f"before {key}", before)
+    check_golden(f"after {key}", after)
 
 
 @pytest.mark.parametrize("key", REFUSED)

@@ -7,7 +7,8 @@ import torch
 
 from llm_dit import conditioning
 from llm_dit.denoise import text_axis
-from llm_dit.denoise.rotary import ComputedRotary, ntk, pi
+from llm_dit.denoise.positions import ntk, pi
+from llm_dit.denoise.rotary import ComputedRotary
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import PromptError
 from llm_dit.models.cache import Models, PartCache

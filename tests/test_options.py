@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from golden_cases import option_case, option_names
 
 from llm_dit.compose import compose, conf_dir
 from llm_dit.errors import ConfigError, ModelError
@@ -15,7 +16,6 @@ NEEDS = {
     "hardware=cuda": (ConfigError, "this machine has none"),
     "hardware=low_vram": (ConfigError, "this machine has none"),
 }
-ALSO = {f"mix={mode}": ["mix.text=a_dog"] for mode in ("slerp", "lerp", "velocity", "switch")}
 # Of one machine, or of sweeps and trainings, tested there.
 NOT_DRAWN_WITH = ("local", "prompts", "tracker", "metrics", "experiment")
 OPTIONS = sorted(
@@ -24,18 +24,19 @@ OPTIONS = sorted(
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_it_draws_or_says_why_not(option):
+def test_it_draws_or_says_why_not(option, check_golden):
     import torch
 
-    model = [] if option.startswith("model=") else ["model=tiny"]
-    config = compose(["a cat", *model, option, *ALSO.get(option, []), "sampler.steps=1"])
+    config = compose(option_case(option))
     if option in NEEDS and not (option.startswith("hardware") and torch.cuda.is_available()):
         error, message = NEEDS[option]
         with pytest.raises(error, match=message):
             render(config)
         return
-    (picture,) = render(config)
-    assert picture.image.size == (config.default_size, config.default_size)
+    pictures = render(config)
+    assert pictures[0].image.size == (config.width or config.default_size, config.height or config.default_size)
+    if option in option_names():
+        check_golden(f"option {option}", pictures)
 
 
 @pytest.mark.parametrize("option", sorted(p.stem for p in conf_dir().glob("prompts/*.yaml")))

@@ -76,7 +76,7 @@ def samplers(run: Any, rounds: int) -> None:
 def positions(run: Any, rounds: int) -> None:
     import torch
 
-    from llm_dit.denoise.dype import following
+    from llm_dit.denoise.rotary import following
     from llm_dit.denoise.velocity import ZImageVelocity
 
     x, velocity = torch.randn(1, 16, 32, 32), ZImageVelocity(run.models.transformer, run.positive.embeds)

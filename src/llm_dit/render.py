@@ -187,11 +187,11 @@ def denoise(
     """Latents float32 [seeds, 16, h, w] on the CPU from x at the first sigma, and the forwards of one picture."""
     import torch
 
-    from llm_dit.denoise.dype import following
     from llm_dit.denoise.emphasis import Emphasis
     from llm_dit.denoise.guidance import zero_init_above
     from llm_dit.denoise.noise import renoiser
     from llm_dit.denoise.prompts_at import PromptsAt
+    from llm_dit.denoise.rotary import following
     from llm_dit.denoise.samplers import SAMPLERS, STOCHASTIC
     from llm_dit.denoise.text_axis import stretched_text
     from llm_dit.denoise.velocity import ZImageVelocity

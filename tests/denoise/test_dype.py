@@ -10,8 +10,8 @@ import torch
 from diffusers.models.transformers.transformer_z_image import RopeEmbedder
 
 from llm_dit.config import DypeConfig
-from llm_dit.denoise.dype import describe_dype, following, idle_positions, is_idle, kappa_at, stretched_axes, stretches
-from llm_dit.denoise.rotary import ComputedRotary, install_computed_rotary
+from llm_dit.denoise.dype import describe_dype, idle_positions, is_idle, kappa_at, stretched_axes, stretches
+from llm_dit.denoise.rotary import ComputedRotary, following, install_computed_rotary
 from llm_dit.models.tiny import TEXT_WIDTH, tiny_transformer
 
 DIMS, THETA, TRAINED = [32, 48, 48], 256.0, 1024
@@ -27,7 +27,7 @@ def ids_of(size=LARGE, frame=65):
 
 def frequencies(settings, sigma, size=LARGE, ids=None):
     rotary = ComputedRotary(DIMS, THETA)
-    with rotary.turning(stretched_axes(sigma, settings, size, TRAINED, rotary)):
+    with rotary.turning(stretched_axes(sigma, settings, size, TRAINED, rotary.stock, THETA)):
         return rotary(ids_of(size) if ids is None else ids)
 
 
@@ -75,7 +75,7 @@ def test_equal_to_the_papers_formulae(method, t):
     ids = ids_of()
     settings = DypeConfig(method=method)
     found = frequencies(settings, t).numpy()
-    axes = stretched_axes(t, settings, LARGE, TRAINED, ComputedRotary(DIMS, THETA))
+    axes = stretched_axes(t, settings, LARGE, TRAINED, ComputedRotary(DIMS, THETA).stock, THETA)
     for axis, s in ((1, 1.5), (2, 2.0)):
         rates, length = paper_axis(method, t, s, g=2.0)
         assert np.allclose(axes[axis].rates, rates, rtol=1e-12, atol=0)
@@ -104,7 +104,7 @@ def test_equal_to_the_papers_formulae(method, t):
     ],
 )
 def test_golden_rates(method, t, pair, rate, length):
-    axis = stretched_axes(t, DypeConfig(method=method), LARGE, TRAINED, ComputedRotary(DIMS, THETA))[2]
+    axis = stretched_axes(t, DypeConfig(method=method), LARGE, TRAINED, ComputedRotary(DIMS, THETA).stock, THETA)[2]
     assert axis.rates[pair] == pytest.approx(rate, rel=1e-12)
     assert axis.length == pytest.approx(length, rel=1e-12)
 
@@ -155,9 +155,8 @@ def test_isotropic_stretches_both_axes_by_the_larger():
     assert stretches(LARGE, TRAINED) == (1.5, 2.0)
     assert stretches(LARGE, TRAINED, "isotropic") == (2.0, 2.0)
     assert stretches((512, 2048), TRAINED) == (1.0, 2.0)
-    axes = stretched_axes(
-        1.0, DypeConfig(method="ntk", scaling="isotropic"), LARGE, TRAINED, ComputedRotary(DIMS, THETA)
-    )
+    stock = ComputedRotary(DIMS, THETA).stock
+    axes = stretched_axes(1.0, DypeConfig(method="ntk", scaling="isotropic"), LARGE, TRAINED, stock, THETA)
     assert axes[1] == axes[2]
 
 
@@ -165,7 +164,7 @@ def test_one_embedder_gives_other_angles_at_every_sigma_and_its_own_again():
     rotary, settings, ids = ComputedRotary(DIMS, THETA), DypeConfig(method="dy_ntk"), ids_of()
     seen = []
     for sigma in (1.0, 0.9, 0.5, 0.9, 1.0):
-        with rotary.turning(stretched_axes(sigma, settings, LARGE, TRAINED, rotary)):
+        with rotary.turning(stretched_axes(sigma, settings, LARGE, TRAINED, rotary.stock, THETA)):
             seen.append(rotary(ids).clone())
     assert same_bits(seen[0], seen[4])
     assert same_bits(seen[1], seen[3])
@@ -176,7 +175,7 @@ def test_one_embedder_gives_other_angles_at_every_sigma_and_its_own_again():
 
 def test_an_axis_is_put_back_after_a_failure_and_contexts_nest():
     rotary = ComputedRotary(DIMS, THETA)
-    other = stretched_axes(1.0, DypeConfig(method="pi"), LARGE, TRAINED, rotary)
+    other = stretched_axes(1.0, DypeConfig(method="pi"), LARGE, TRAINED, rotary.stock, THETA)
     with rotary.turning({2: other[2]}):
         with rotary.turning({1: other[1]}):
             assert rotary.axes == (rotary.stock[0], other[1], other[2])

@@ -49,6 +49,11 @@ def largest_difference(one: dict, other: dict) -> int:
     return int(np.abs(a - b).max()) if a.shape == b.shape else 255
 
 
+def stored() -> dict:
+    """The golden set of this checkout."""
+    return json.loads(GOLDEN.read_text())
+
+
 def draw_case(overrides: list[str]) -> list[dict] | str:
     """The summaries of a case's pictures, or the type of the error that refuses it."""
     from llm_dit.compose import compose

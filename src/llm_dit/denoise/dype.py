@@ -1,22 +1,19 @@
 """Dynamic position extrapolation (DyPE, 2510.20766): rotary positions for large pictures that follow the noise level.
 
 Early steps draw the large shapes and need positions within what the model knows; late ones draw detail, which the
-positions as trained serve best. So a method of rotary.py acts by kappa(sigma) = lambda_s sigma^lambda_t. The formulae
-are the paper's; where the authors' code differs, docs/high_resolution.md says how. Text is left alone.
+positions as trained serve best. So a method of positions.py acts by kappa(sigma) = lambda_s sigma^lambda_t. The
+formulae are the paper's; where the authors' code differs, docs/high_resolution.md says how. Text is left alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from llm_dit.config import DypeConfig
-from llm_dit.denoise.rotary import Axis, ComputedRotary, ntk, pi, two_ramps, yarn
+from llm_dit.denoise.positions import Axis, ntk, pi, two_ramps, yarn
 from llm_dit.denoise.sigmas import PIXELS_A_TOKEN
-
-if TYPE_CHECKING:
-    import torch
 
 FADING = ("dy_pi", "dy_ntk", "dy_yarn", "vision_yarn")
 RAMPED = ("yarn", "dy_yarn")
@@ -49,10 +46,11 @@ def is_idle(settings: DypeConfig, size: tuple[int, int], trained_size: int) -> b
 
 
 def stretched_axes(
-    sigma: float, settings: DypeConfig, size: tuple[int, int], trained_size: int, rotary: ComputedRotary
+    sigma: float, settings: DypeConfig, size: tuple[int, int], trained_size: int, stock: Sequence[Axis], theta: float
 ) -> dict[int, Axis]:
     """Rows (1) and columns (2) at a noise level; an axis that is not stretched, or at kappa 0, is left out.
 
+    stock: the axes as the model was trained, text or frame first; theta: the base of their rates.
     The length 1 + c ln(stretch) is YaRN's. It stays the same through the run, as in the authors' code, but for
     vision_yarn, where the stretch is the larger one and the term fades as sigma^lambda_t.
     """
@@ -63,7 +61,7 @@ def stretched_axes(
     for number, stretch in enumerate(both, start=1):
         if stretch == 1 or kappa == 0:
             continue
-        rates, length = rotary.stock[number].rates, 1.0
+        rates, length = stock[number].rates, 1.0
         if settings.method in ("pi", "dy_pi"):
             rates = pi(rates, stretch, kappa)
         elif settings.method in ("ntk", "dy_ntk"):
@@ -72,34 +70,12 @@ def stretched_axes(
             rates = yarn(rates, stretch, trained, settings.alpha, settings.beta, kappa)
             length = 1 + settings.attention_scale * math.log(stretch)
         elif settings.method == "vision_yarn":
-            rates = two_ramps(rates, stretch, max(both), trained, rotary.theta, kappa)
+            rates = two_ramps(rates, stretch, max(both), trained, theta, kappa)
             length = 1 + settings.attention_scale * math.log(max(both)) * sigma**settings.lambda_t
         else:
             raise ValueError(f"unknown method {settings.method!r}")
         found[number] = Axis(tuple(rates), length)
     return found
-
-
-def following(
-    velocity: Callable[[torch.Tensor, float], torch.Tensor],
-    transformer: Any,
-    settings: DypeConfig,
-    size: tuple[int, int],
-    trained_size: int,
-) -> Callable[[torch.Tensor, float], torch.Tensor]:
-    """The velocity with the transformer's positions set anew for each noise level; itself where nothing is stretched.
-
-    Every forward inside sees them: positive, negative and with layers left out. size: (height, width) in pixels.
-    """
-    if is_idle(settings, size, trained_size):
-        return velocity
-    rotary = transformer.rope_embedder
-
-    def at(x: torch.Tensor, sigma: float) -> torch.Tensor:
-        with rotary.turning(stretched_axes(sigma, settings, size, trained_size, rotary)):
-            return velocity(x, sigma)
-
-    return at
 
 
 def describe_dype(

@@ -1,7 +1,7 @@
 """Positions of a text longer than the model was trained for: the rotary axis of the text slowed until they lie within.
 
 Z-Image gives the text positions 1 to its padded length on the first axis, and the picture the one after. Slowing that
-axis (rotary.py has the scalings) moves text and picture together, in every forward of the run. docs/conditioning.md
+axis (positions.py has the scalings) moves text and picture together, in every forward of the run. docs/conditioning.md
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from llm_dit.config import LongPromptConfig
 from llm_dit.denoise.velocity import padded_length
 
 if TYPE_CHECKING:
-    from llm_dit.denoise.rotary import Axis, ComputedRotary
+    from llm_dit.denoise.positions import Axis
+    from llm_dit.denoise.rotary import ComputedRotary
 
 TEXT = 0  # the axis
 
@@ -26,7 +27,7 @@ def text_stretch(settings: LongPromptConfig, tokens: int) -> float:
 
 def stretched_text(settings: LongPromptConfig, tokens: int, rotary: ComputedRotary) -> dict[int, Axis]:
     """The text's axis for a prompt of so many tokens, for ComputedRotary.turning(); empty where it is the stock one."""
-    from llm_dit.denoise.rotary import Axis, ntk, pi
+    from llm_dit.denoise.positions import Axis, ntk, pi
 
     stretch = text_stretch(settings, tokens)
     if stretch == 1:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from llm_dit.denoise.rotary import rotary_frequencies, stock_axis
+from llm_dit.denoise.positions import rotary_frequencies, stock_axis
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import ConfigError
 from llm_dit.models.weights import one_line
