@@ -57,6 +57,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return "Valid: " + ", ".join(valid) + "." if valid else ""
 
 
+def short(value: object, limit: int = 60) -> str:
+    """A value as messages show it: text in quotes, cut at `limit` characters."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 def one_line(error: BaseException, limit: int = 200) -> str:
     """An exception's message on one line, cut at limit; its type where it has no message."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_dit.config import Config
+from llm_dit.config import Config, parse_lora
 from llm_dit.denoise.dype import is_idle
 from llm_dit.denoise.highres import has_two_stages
 from llm_dit.errors import ConfigError
-from llm_dit.models.lora_file import parse_lora
 from llm_dit.text.vocabulary import UNKNOWN, Reader, load_vocabulary
 
 if TYPE_CHECKING:

@@ -44,3 +44,13 @@ def command_name() -> str:
     """What the user types to start the program: run.py in a checkout, else llm-dit."""
     typed = (Path(argument).stem for argument in sys.orig_argv[:4])
     return "run.py" if in_checkout() and "llm-dit" not in typed else "llm-dit"
+
+
+def vocabulary_dir() -> Path:
+    """The folder of the words that shipped models were taught."""
+    return shipped_folder("prompt_sets", checkout="prompts") / "vocabulary"
+
+
+def shipped_vocabularies() -> list[str]:
+    """The names of those that ship."""
+    return sorted(path.stem for path in vocabulary_dir().glob("*.yaml"))

@@ -13,12 +13,11 @@ from diffusers.pipelines.z_image.pipeline_z_image import (
     retrieve_timesteps,
 )
 
-from llm_dit.config import SamplerConfig, parameters
+from llm_dit.config import SamplerConfig, parameters, problem_of
 from llm_dit.denoise.sigmas import (
     SPACINGS,
     flow_sigmas,
     noise_levels,
-    problem_of,
     resolution_shift,
     start_at_strength,
     steps_of,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from llm_dit.errors import ConfigError
+from llm_dit.paths import shipped_vocabularies
 from llm_dit.study.prompts import load_prompts
-from llm_dit.text.vocabulary import Reader, list_vocabularies, load_vocabulary, search
+from llm_dit.text.vocabulary import Reader, load_vocabulary, search
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +37,7 @@ def test_the_file_is_what_the_recipe_gives(monkeypatch):
 
 
 def test_it_holds_what_docs_promise_and_leads_nowhere_else(nano):
-    assert list_vocabularies() == ["nano"]
+    assert shipped_vocabularies() == ["nano"]
     assert len(nano.all_subjects) == len(set(nano.all_subjects)) == 150
     assert nano.styles == ["cartoon", "flat", "3d"]
     assert len(nano.backgrounds) == 12

@@ -1,8 +1,8 @@
 """Overrides to a checked Config: the one way in for the command line, the API, notebooks and tests.
 
-Hydra composes conf/. Bare arguments become the prompt (arguments.py), what comes out is checked (values.py,
-combinations.py), and what is wrong is said in one line (messages.py). Below this package nothing knows Hydra or sees
-a DictConfig. Nothing here imports torch.
+Hydra composes conf/. Bare arguments become the prompt (arguments.py), the values that come out are checked (values.py,
+and each group's own check() in config/), and an error is one line (messages.py). Below this package nothing knows
+Hydra or sees a DictConfig. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hydra.core.global_hydra import GlobalHydra
 
 from llm_dit.compose.arguments import changed_keys, in_list, prepare_overrides, quote
 from llm_dit.compose.groups import conf_dir
-from llm_dit.compose.messages import HYDRA_ERRORS, explain, short, type_name
+from llm_dit.compose.messages import HYDRA_ERRORS, explain, type_name
 from llm_dit.compose.values import check
 from llm_dit.config import Config
-from llm_dit.errors import ConfigError
+from llm_dit.errors import ConfigError, short
 
 __all__ = [
     "HYDRA_ERRORS",

@@ -10,9 +10,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from llm_dit.compose.given import without_plus
 from llm_dit.compose.groups import options_of
-from llm_dit.compose.messages import HYDRA_ERRORS, short, too_long, unknown_key
-from llm_dit.config import MAX_PROMPT_CHARACTERS, Config, parameters
-from llm_dit.errors import ConfigError, nearest
+from llm_dit.compose.messages import HYDRA_ERRORS, unknown_key
+from llm_dit.config import Config, parameters
+from llm_dit.config.rule import check_text_length
+from llm_dit.errors import ConfigError, nearest, short
 
 _OVERRIDE = re.compile(r"^(~|\+\+?)?(?P<key>[A-Za-z_][\w./@-]*)(=|$)", re.DOTALL)
 _HYDRA_ROOTS = ("hydra",)
@@ -170,8 +171,7 @@ def in_list(key: str, value: str, whole: bool = False) -> str:
 
 def quote(text: str) -> str:
     """Text as a value of Hydra's override grammar that comes back unchanged, with or without --multirun."""
-    if len(text) > MAX_PROMPT_CHARACTERS:
-        raise ConfigError(too_long(text))
+    check_text_length(text)
     # OmegaConf would read ${...} as an interpolation; it unescapes backslashes only in front of one.
     text = re.sub(r"(\\*)\$\{", lambda m: m.group(1) * 2 + r"\${", text)
     return QuotedString(text, Quote.double).with_quotes()

@@ -11,8 +11,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from llm_dit.compose.groups import group_names, options_of
-from llm_dit.config import MAX_PROMPT_CHARACTERS, parameters
-from llm_dit.errors import ConfigError, nearest, one_line
+from llm_dit.config import parameters
+from llm_dit.errors import ConfigError, nearest, one_line, short
 
 # Hydra raises bare ValueErrors too, for instance for sampler=3.
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
@@ -118,14 +118,3 @@ def type_name(annotation: Any) -> str:
     if get_origin(annotation) is list:
         return "a list, each item " + type_name(get_args(annotation)[0])
     return _TYPE_NAMES[annotation]
-
-
-def too_long(text: str) -> str:
-    """The message for a prompt of too many characters."""
-    return f"the prompt has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are taken."
-
-
-def short(value: Any, limit: int = 60) -> str:
-    """A value as it is told in a message: text in quotes, cut at `limit` characters."""
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -9,10 +9,9 @@ from typing import Any, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llm_dit.compose.combinations import check_combinations
-from llm_dit.compose.messages import explain, options_hint, short, type_name, unknown_key
+from llm_dit.compose.messages import explain, options_hint, type_name, unknown_key
 from llm_dit.config import Config, Rule, get, is_group, parameters, type_hints
-from llm_dit.errors import ConfigError, nearest
+from llm_dit.errors import ConfigError, nearest, short
 
 
 def check(composed: DictConfig | Mapping[str, Any]) -> Config:
@@ -23,7 +22,7 @@ def check(composed: DictConfig | Mapping[str, Any]) -> Config:
         raise explain(error) from error
     config = _build(Config, values, "")
     _check_ranges(config)
-    check_combinations(config)
+    config.check()
     return config
 
 

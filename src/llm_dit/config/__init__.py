@@ -14,7 +14,10 @@ from llm_dit.config.denoise import (
     NagConfig,
     SamplerConfig,
     SlgConfig,
+    explicit_sigmas,
+    problem_of,
 )
+from llm_dit.config.lora import parse_lora
 from llm_dit.config.metrics import (
     AestheticMetric,
     ClipMetric,
@@ -33,10 +36,9 @@ from llm_dit.config.metrics import (
 )
 from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
 from llm_dit.config.root import Config, seeds_of
-from llm_dit.config.rule import FLOAT16_REASON, MAX_SEED, Rule, param
+from llm_dit.config.rule import FLOAT16_REASON, MAX_PROMPT_CHARACTERS, MAX_SEED, Group, Rule, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
 from llm_dit.config.text import (
-    MAX_PROMPT_CHARACTERS,
     EmphasisConfig,
     EncoderLayerConfig,
     LongPromptConfig,
@@ -60,6 +62,7 @@ __all__ = [
     "EmphasisConfig",
     "EncoderLayerConfig",
     "EntropyMetric",
+    "Group",
     "GuidanceConfig",
     "HardwareConfig",
     "HighresConfig",
@@ -92,10 +95,13 @@ __all__ = [
     "TrainVaeConfig",
     "UniformMetric",
     "VqaMetric",
+    "explicit_sigmas",
     "get",
     "is_group",
     "param",
     "parameters",
+    "parse_lora",
+    "problem_of",
     "put",
     "seeds_of",
     "to_dict",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_dit.config.rule import param
+from llm_dit.config.rule import Group, param
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Group):
     """Pictures and captions to train on; data=PATH sets data.path. docs/training_data.md"""
 
     path: str | None = param(

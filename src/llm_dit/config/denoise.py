@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from llm_dit.config.rule import MAX_SEED, param
+from llm_dit.config.rule import MAX_SEED, Group, check_window, param
+from llm_dit.errors import ConfigError, short
+from llm_dit.float32 import in_float32
 
 
 @dataclass
-class GuidanceConfig:
+class GuidanceConfig(Group):
     """Guidance away from the negative prompt (CFG, Ho and Salimans 2022): pos + s (pos - neg). docs/guidance.md"""
 
     guidance_scale: float = param(
@@ -43,9 +47,12 @@ class GuidanceConfig:
         0, "cfg_zero: the first steps in which the velocity is 0, at no cost; the paper has 4 % of 28.", ge=0, le=1000
     )
 
+    def check(self) -> None:
+        check_window("guidance.", self.sigma_low, self.sigma_high)
+
 
 @dataclass
-class SlgConfig:
+class SlgConfig(Group):
     """Guidance away from the same model with layers left out (SD3.5, PAG, STG): v + s (pos - skipped)."""
 
     scale: float = param(
@@ -66,9 +73,12 @@ class SlgConfig:
         0.0, "How far the result's standard deviation is moved back to the positive one's; 0 is off.", ge=0, le=1
     )
 
+    def check(self) -> None:
+        check_window("slg.", self.sigma_low, self.sigma_high)
+
 
 @dataclass
-class NagConfig:
+class NagConfig(Group):
     """Normalized attention guidance (2505.21179): a negative prompt inside attention, for models without CFG."""
 
     scale: float = param(
@@ -80,9 +90,12 @@ class NagConfig:
     sigma_high: float = param(1.0, "Acts at sigma up to this.", gt=0, le=1)
     sigma_low: float = param(0.0, "Acts at sigma above this.", ge=0, le=1)
 
+    def check(self) -> None:
+        check_window("nag.", self.sigma_low, self.sigma_high)
+
 
 @dataclass
-class DiversityConfig:
+class DiversityConfig(Group):
     """More difference between the seeds of one prompt, or less. docs/diversity.md"""
 
     embed_strength: float = param(
@@ -102,9 +115,17 @@ class DiversityConfig:
         1.0, "At sigma above this the prompt is empty, so that the seed decides the composition; 1 is off.", ge=0, le=1
     )
 
+    def check(self) -> None:
+        check_window("diversity.embed_", self.embed_sigma_low, self.embed_sigma_high)
+        if self.variation_strength > 0 and self.variation_seed is None:
+            raise ConfigError(
+                f"diversity.variation_strength={self.variation_strength:g} needs diversity.variation_seed, the seed "
+                "towards whose noise the picture's is moved."
+            )
+
 
 @dataclass
-class SamplerConfig:
+class SamplerConfig(Group):
     """How the velocity field is integrated from noise (sigma 1) to the picture (sigma 0)."""
 
     name: str = param(
@@ -136,9 +157,16 @@ class SamplerConfig:
     base_image_tokens: int = param(256, "resolution: tokens at which mu is base_shift; 256 px square.", ge=1, le=262144)
     max_image_tokens: int = param(4096, "resolution: tokens at which mu is max_shift; 1024 px square.", ge=1, le=262144)
 
+    def check(self) -> None:
+        problem = problem_of(self.sigmas)
+        if problem:
+            raise ConfigError(f"sampler.sigmas={short(self.sigmas)}: {problem}")
+        if self.base_image_tokens >= self.max_image_tokens:
+            raise ConfigError("sampler.base_image_tokens must be below sampler.max_image_tokens.")
+
 
 @dataclass
-class DypeConfig:
+class DypeConfig(Group):
     """Rotary positions for pictures larger than model.trained_size (DyPE, 2510.20766). docs/high_resolution.md"""
 
     method: str = param(
@@ -166,9 +194,13 @@ class DypeConfig:
         0.1, "yarns: c in m = 1 + c ln(stretch), by which queries and keys are multiplied; 0 is off.", ge=0, le=1
     )
 
+    def check(self) -> None:
+        if self.alpha >= self.beta:
+            raise ConfigError("dype.alpha must be below dype.beta.")
+
 
 @dataclass
-class HighresConfig:
+class HighresConfig(Group):
     """Two stages: a picture at the trained size, then the same larger, noised and drawn again."""
 
     mode: str = param("none", "two_stage draws small first, then refines the upscaled.", choices=("none", "two_stage"))
@@ -185,3 +217,20 @@ class HighresConfig:
         None, "Steps of the second stage's whole schedule, of which strength is run; null takes sampler.steps.",
         ge=1, le=1000,
     )  # fmt: skip
+
+
+def explicit_sigmas(levels: Sequence[float]) -> list[float]:
+    """Levels as they are given, with a 0 behind them if they do not end in one. Never shifted."""
+    return [*levels] if levels[-1] == 0 else [*levels, 0.0]
+
+
+def problem_of(levels: Sequence[float]) -> str | None:
+    """What is wrong with an explicit list of noise levels, or None. An empty one is none."""
+    if not levels:
+        return None
+    rounded = [in_float32(level) for level in explicit_sigmas(levels)]
+    if rounded[0] == 0:
+        return "no step is left: the first level must be above 0 in float32."
+    if any(not a > b for a, b in pairwise(rounded)):
+        return "each level must be below the one before it, in float32."
+    return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llm_dit.config.rule import param
+from llm_dit.config.rule import Group, param
 
 
 @dataclass
-class ClipMetric:
+class ClipMetric(Group):
     """CLIP similarity, through open_clip."""
 
     enabled: bool = param(False, "Score with CLIP: 100 x the cosine of picture and prompt.", image=False)
@@ -19,7 +19,7 @@ class ClipMetric:
 
 
 @dataclass
-class SiglipMetric:
+class SiglipMetric(Group):
     """SigLIP logit, through open_clip."""
 
     enabled: bool = param(False, "Score with SigLIP: the logit, which does not saturate.", image=False)
@@ -30,7 +30,7 @@ class SiglipMetric:
 
 
 @dataclass
-class PickScoreMetric:
+class PickScoreMetric(Group):
     """PickScore (Kirstain and others 2023): CLIP ViT-H-14 tuned on people's choices."""
 
     enabled: bool = param(False, "Score with PickScore.", image=False)
@@ -38,7 +38,7 @@ class PickScoreMetric:
 
 
 @dataclass
-class HpsMetric:
+class HpsMetric(Group):
     """HPSv2.1 (Wu and others 2023): CLIP ViT-H-14 tuned on people's preferences."""
 
     enabled: bool = param(False, "Score with HPSv2.1.", image=False)
@@ -46,7 +46,7 @@ class HpsMetric:
 
 
 @dataclass
-class ImageRewardMetric:
+class ImageRewardMetric(Group):
     """ImageReward (Xu and others 2023), on transformers' BLIP."""
 
     enabled: bool = param(False, "Score with ImageReward.", image=False)
@@ -55,7 +55,7 @@ class ImageRewardMetric:
 
 
 @dataclass
-class VqaMetric:
+class VqaMetric(Group):
     """Questions to a vision language model, one for each element of the prompt (VQAScore, Lin and others 2024)."""
 
     enabled: bool = param(False, "Score by asking Qwen3-VL whether each element of the prompt is there.", image=False)
@@ -63,7 +63,7 @@ class VqaMetric:
 
 
 @dataclass
-class AestheticMetric:
+class AestheticMetric(Group):
     """LAION's aesthetic predictor: a small network over CLIP ViT-L-14."""
 
     enabled: bool = param(False, "Score with the aesthetic predictor.", image=False)
@@ -78,14 +78,14 @@ class AestheticMetric:
 
 
 @dataclass
-class OcrMetric:
+class OcrMetric(Group):
     """Words asked for in the picture, read by RapidOCR (needs the extra `ocr`)."""
 
     enabled: bool = param(False, "Score the rendering of text.", image=False)
 
 
 @dataclass
-class DiversityMetric:
+class DiversityMetric(Group):
     """How much the seeds of one prompt differ."""
 
     enabled: bool = param(False, "Score the distance between the pictures of one prompt.", image=False)
@@ -97,35 +97,35 @@ class DiversityMetric:
 
 
 @dataclass
-class NanoJudgeMetric:
+class NanoJudgeMetric(Group):
     """The judge shipped with nano: subjects, style, background, relation, count, size, in nano's domain alone."""
 
     enabled: bool = param(False, "Score with nano's judge.", image=False)
 
 
 @dataclass
-class SharpnessMetric:
+class SharpnessMetric(Group):
     """Variance of the Laplacian."""
 
     enabled: bool = param(False, "Measure sharpness.", image=False)
 
 
 @dataclass
-class EntropyMetric:
+class EntropyMetric(Group):
     """Entropy of the grey values."""
 
     enabled: bool = param(False, "Measure entropy.", image=False)
 
 
 @dataclass
-class UniformMetric:
+class UniformMetric(Group):
     """A guard against empty pictures."""
 
     enabled: bool = param(False, "Flag pictures that are nearly one colour.", image=False)
 
 
 @dataclass
-class MetricsConfig:
+class MetricsConfig(Group):
     """What pictures of a sweep are scored by: metrics=clip, or several as metrics=[nano_judge,clip]. docs/metrics.md"""
 
     primary: str | None = param(

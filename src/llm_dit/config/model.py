@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_dit.config.rule import FLOAT16_REASON, param
+from llm_dit.config.rule import FLOAT16_REASON, Group, param
+from llm_dit.errors import ConfigError, nearest
+from llm_dit.paths import shipped_vocabularies, user_path
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(Group):
     """Which weights draw. A model option also sets the size, steps, shift and guidance the model was made for."""
 
     name: str = param("nano", "Label of the model in records and grids.", image=False)
@@ -43,9 +45,17 @@ class ModelConfig:
         image=False,
     )  # fmt: skip
 
+    def check(self) -> None:
+        if self.revision is not None and (":" in self.path or user_path(self.path).is_dir()):
+            raise ConfigError(f"model.revision={self.revision}: only a hub id has one; model.path={self.path} is none.")
+        if self.sizes and (len(self.sizes) != 2 or self.sizes[0] > self.sizes[1]):
+            raise ConfigError(f"model.sizes={self.sizes}: must be [smallest,largest] in pixels, or [] for any size.")
+        if self.vocabulary is not None:
+            check_vocabulary(self.vocabulary)
+
 
 @dataclass
-class HardwareConfig:
+class HardwareConfig(Group):
     """Where and how it runs. None of this changes what is drawn beyond rounding."""
 
     device: str = param(
@@ -75,9 +85,16 @@ class HardwareConfig:
 
 
 @dataclass
-class TilingConfig:
+class TilingConfig(Group):
     """Decoding and encoding in overlapping tiles: bounded memory, slightly different pixels. docs/high_resolution.md"""
 
     enabled: bool = param(False, "Use tiles when the picture is larger than one.")
     tile_size: int = param(512, "Side of a tile in pixels.", ge=64, le=4096, multiple_of=64)
     overlap: float = param(0.25, "Share of a tile that is blended with its neighbour.", ge=0.05, le=0.5)
+
+
+def check_vocabulary(name: str) -> None:
+    """Raises ConfigError for a vocabulary that does not ship."""
+    names = shipped_vocabularies()
+    if name not in names:
+        raise ConfigError(f"model.vocabulary={name}: no such vocabulary. {nearest(name, names)}")

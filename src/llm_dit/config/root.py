@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from llm_dit.config.data import DataConfig
 from llm_dit.config.denoise import (
@@ -14,12 +14,16 @@ from llm_dit.config.denoise import (
     SamplerConfig,
     SlgConfig,
 )
+from llm_dit.config.lora import check_loras
 from llm_dit.config.metrics import MetricsConfig
 from llm_dit.config.model import HardwareConfig, ModelConfig, TilingConfig
-from llm_dit.config.rule import MAX_SEED, param
+from llm_dit.config.rule import MAX_SEED, Group, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
 from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, MixConfig, PromptConfig
 from llm_dit.config.train import TrainConfig
+from llm_dit.errors import ConfigError
+
+TAKE_A_BIAS = ("native", "flex", "_native_math", "_native_efficient")  # attention kernels that add a bias to logits
 
 
 @dataclass
@@ -90,6 +94,30 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+
+    def check(self) -> None:
+        """Raises ConfigError for the first contradiction: between groups, then within each."""
+        if self.prompt.text is not None and self.prompt_file is not None:
+            raise ConfigError("two prompts: prompt_file and prompt.text are both given; leave one out.")
+        if self.prompts.set is not None and (self.prompt.text is not None or self.prompt_file is not None):
+            raise ConfigError("a prompt and a set of prompts are both given; leave one out (prompts=none).")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(f"seeds={self.seeds}: a seed stands twice, and would draw the same picture twice.")
+        if not self.seeds and self.seed + self.num_images - 1 > MAX_SEED:
+            raise ConfigError("seed + num_images runs past the largest seed, 2^63 - 1.")
+        check_loras(self.lora)
+        if self.emphasis.mode == "attention" and self.hardware.attention_backend not in TAKE_A_BIAS:
+            raise ConfigError(
+                f"emphasis.mode=attention adds to the attention's logits, which hardware.attention_backend="
+                f"{self.hardware.attention_backend} does not take: use hardware.attention_backend=native, or "
+                "emphasis=from_empty."
+            )
+        if (self.prompt.thinking or self.prompt.force_think_block) and self.model.chat_format != "qwen3":
+            raise ConfigError(f"a think block needs model.chat_format=qwen3; this model uses {self.model.chat_format}.")
+        for group in fields(self):
+            value = getattr(self, group.name)
+            if isinstance(value, Group):
+                value.check()
 
 
 def seeds_of(config: Config) -> list[int]:

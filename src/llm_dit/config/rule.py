@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_dit.errors import ConfigError, short
+
 MAX_SEED = 2**63 - 1
+MAX_PROMPT_CHARACTERS = 100_000
 
 FLOAT16_REASON = (
     "float16 overflows in Z-Image's activations and gives black pictures; "
@@ -57,3 +61,32 @@ def param(default: Any, help: str, **rule: Any) -> Any:
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Group:
+    """A group of parameters. What its values contradict together is its own check()."""
+
+    def check(self) -> None:
+        """Raises ConfigError for values that are right one by one and wrong together."""
+
+
+def check_window(key: str, sigma_low: float, sigma_high: float) -> None:
+    """Raises ConfigError for a window (sigma_low, sigma_high] that is empty. key: what stands before sigma_low."""
+    if sigma_low >= sigma_high:
+        raise ConfigError(f"{key}sigma_low={sigma_low:g} must be below {key}sigma_high={sigma_high:g}.")
+
+
+def check_name(key: str, name: str | None) -> None:
+    """Raises ConfigError for a name that is no plain file or folder name on every system."""
+    if name is None:
+        return
+    if not name.strip(". ") or re.search(r'[/\\\x00-\x1f:*?"<>|]', name) or len(name.encode()) > 200:
+        raise ConfigError(f"{key}={short(name)}: not a plain name of at most 200 bytes.")
+
+
+def check_text_length(text: str | None, prefix: str = "") -> None:
+    """Raises ConfigError for a prompt of too many characters. prefix: of the message."""
+    if text is not None and len(text) > MAX_PROMPT_CHARACTERS:
+        count = f"{len(text):,}"
+        raise ConfigError(f"{prefix}the prompt has {count} characters; at most {MAX_PROMPT_CHARACTERS:,} are taken.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_dit.config.rule import param
+from llm_dit.config.rule import Group, check_name, param
 
 
 @dataclass
-class OutputConfig:
+class OutputConfig(Group):
     """Where results go."""
 
     dir: str = param("outputs/images", "Folder for pictures and their records; made when missing.", image=False)
@@ -16,9 +16,12 @@ class OutputConfig:
         None, "File name without ending; null makes one from prompt, seed and settings.", image=False
     )
 
+    def check(self) -> None:
+        check_name("output.name", self.name)
+
 
 @dataclass
-class PromptsConfig:
+class PromptsConfig(Group):
     """A set of prompts for a sweep: every cell draws all of them. Without one, a sweep draws prompt.text."""
 
     set: str | None = param(
@@ -36,7 +39,7 @@ class PromptsConfig:
 
 
 @dataclass
-class TrackerConfig:
+class TrackerConfig(Group):
     """Where a sweep's pictures and numbers are shown as they come. The sweep's own folder holds them all anyway."""
 
     name: str = param("none", "Tracker of sweeps and trainings.", image=False, choices=("none", "trackio", "wandb"))
@@ -44,7 +47,7 @@ class TrackerConfig:
 
 
 @dataclass
-class SweepConfig:
+class SweepConfig(Group):
     """Where a sweep is kept and what it compares. sweep=NAME runs the study in sweeps/NAME.yaml."""
 
     name: str | None = param(
@@ -58,9 +61,12 @@ class SweepConfig:
         "seconds", "What hydra/sweeper=optuna is given of a cell: the mean of a column of the table.", image=False
     )
 
+    def check(self) -> None:
+        check_name("sweep.name", self.name)
+
 
 @dataclass
-class ReportConfig:
+class ReportConfig(Group):
     """The page of evidence that a sweep ends with, and task=report makes again."""
 
     baseline: str | None = param(

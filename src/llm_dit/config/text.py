@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_dit.config.rule import param
+from llm_dit.config.rule import Group, check_text_length, param
+from llm_dit.errors import ConfigError
 
-MAX_PROMPT_CHARACTERS = 100_000
 NORMED_AWAY = (
     "the transformer begins with an RMSNorm of each token, which cancels any factor; attention and from_empty act"
 )
 
 
 @dataclass
-class PromptConfig:
+class PromptConfig(Group):
     """What is said to the text encoder, as the parts of a chat."""
 
     text: str | None = param(None, "The prompt: the user's message. A bare argument on the command line sets it.")
@@ -28,9 +28,12 @@ class PromptConfig:
         None, "Name of a template in templates/ (or a path to one) that fills the parts left empty here."
     )
 
+    def check(self) -> None:
+        check_text_length(self.text)
+
 
 @dataclass
-class EncoderLayerConfig:
+class EncoderLayerConfig(Group):
     """Which hidden states of the text encoder condition the picture."""
 
     index: int = param(
@@ -67,9 +70,31 @@ class EncoderLayerConfig:
         choices=("all", "user"),
     )  # fmt: skip
 
+    def check(self) -> None:
+        """What can be said about a choice of layers before the encoder is known."""
+        if self.layers and self.layer_range:
+            raise ConfigError("encoder_layer.layers and encoder_layer.layer_range are both given; leave one out.")
+        if self.layer_range and len(self.layer_range) not in (2, 3):
+            raise ConfigError(
+                f"encoder_layer.layer_range={self.layer_range}: must be [first,last] or [first,last,step]."
+            )
+        if self.layer_range[2:] and self.layer_range[2] < 1:
+            raise ConfigError(f"encoder_layer.layer_range={self.layer_range}: the step must be at least 1.")
+        if self.weights and self.layers and len(self.weights) != len(self.layers):
+            raise ConfigError(f"encoder_layer.weights: {len(self.weights)} weights for {len(self.layers)} layers.")
+        if self.weights and abs(sum(self.weights)) < 1e-6:
+            raise ConfigError(f"encoder_layer.weights={self.weights}: they add up to 0.")
+        if self.combine == "slerp" and self.weights and min(self.weights) < 0:
+            raise ConfigError(f"encoder_layer.weights={self.weights}: slerp takes no negative weights.")
+        if self.align != "none" and self.trained_index is None:
+            raise ConfigError(
+                f"encoder_layer.align={self.align} needs encoder_layer.trained_index, the layer the model was trained "
+                "on."
+            )
+
 
 @dataclass
-class LongPromptConfig:
+class LongPromptConfig(Group):
     """What happens to a prompt with more tokens than max_tokens (template included)."""
 
     mode: str = param(
@@ -92,7 +117,7 @@ class LongPromptConfig:
 
 
 @dataclass
-class EmphasisConfig:
+class EmphasisConfig(Group):
     """Weights of words, written '(words:1.3)' in any of the prompts. docs/conditioning.md"""
 
     mode: str = param(
@@ -111,7 +136,7 @@ class EmphasisConfig:
 
 
 @dataclass
-class MixConfig:
+class MixConfig(Group):
     """A second prompt beside the first: between the two, or one after the other. docs/conditioning.md"""
 
     mode: str = param(
@@ -125,3 +150,8 @@ class MixConfig:
         0.5, "slerp, lerp, velocity: share of the second prompt; 0 is the first alone, 1 the second alone.", ge=0, le=1
     )
     sigma: float = param(0.8, "switch: the first prompt acts at sigma above this, the second up to it.", ge=0, le=1)
+
+    def check(self) -> None:
+        if self.mode != "none" and self.text is None:
+            raise ConfigError(f"mix.mode={self.mode} needs a second prompt: give it as mix.text, or take mix=none.")
+        check_text_length(self.text, "mix.text: ")

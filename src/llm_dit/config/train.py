@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llm_dit.config.rule import FLOAT16_REASON, MAX_SEED, param
+from llm_dit.config.rule import FLOAT16_REASON, MAX_SEED, Group, check_name, param
 
 
 @dataclass
-class TrainLoraConfig:
+class TrainLoraConfig(Group):
     """The adapter of train.method=lora."""
 
     rank: int = param(16, "Rank of each adapter.", image=False, ge=1, le=1024)
@@ -24,14 +24,14 @@ class TrainLoraConfig:
 
 
 @dataclass
-class TrainDistillConfig:
+class TrainDistillConfig(Group):
     """train.method=distill: the student takes sampler.steps steps without guidance, the teacher guidance_scale's."""
 
     substeps: int = param(2, "Steps of the guided teacher for one of the student.", image=False, ge=1, le=64)
 
 
 @dataclass
-class TrainVaeConfig:
+class TrainVaeConfig(Group):
     """The loss of train.method=vae."""
 
     kl_weight: float = param(
@@ -54,7 +54,7 @@ class TrainVaeConfig:
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(Group):
     """What task=train does: which weights, on how many steps, by which optimiser and loss. docs/training.md"""
 
     method: str = param(
@@ -172,3 +172,6 @@ class TrainConfig:
         0, "Steps between validations: pictures of the config's prompts and seeds, and their scores. 0 makes none.",
         image=False, ge=0,
     )  # fmt: skip
+
+    def check(self) -> None:
+        check_name("train.name", self.name)

@@ -8,13 +8,13 @@ float32, too (above): that of 2 / 3 is the level 0.6666667. docs/samplers.md has
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from ctypes import c_float
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from llm_dit.config import SamplerConfig
+from llm_dit.config import SamplerConfig, explicit_sigmas
 from llm_dit.errors import ConfigError
+from llm_dit.float32 import in_float32
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,11 +48,6 @@ def noise_levels(
             "shift (sampler.shift_mode=static, or a lower sampler.max_shift)."
         )
     return sigmas, shift
-
-
-def in_float32(value: float) -> float:
-    """A value rounded to float32, the type of all noise levels."""
-    return c_float(value).value
 
 
 def above(sigma: float, threshold: float) -> bool:
@@ -127,23 +122,6 @@ def beta_levels(first: float, last: float, count: int) -> np.ndarray:
 
 
 SPACINGS = {"karras": karras_levels, "exponential": exponential_levels, "beta": beta_levels}
-
-
-def explicit_sigmas(levels: Sequence[float]) -> list[float]:
-    """Levels as they are given, with a 0 behind them if they do not end in one. Never shifted."""
-    return [*levels] if levels[-1] == 0 else [*levels, 0.0]
-
-
-def problem_of(levels: Sequence[float]) -> str | None:
-    """What is wrong with an explicit list of levels, or None. An empty one is none."""
-    if not levels:
-        return None
-    rounded = [in_float32(level) for level in explicit_sigmas(levels)]
-    if rounded[0] == 0:
-        return "no step is left: the first level must be above 0 in float32."
-    if any(not a > b for a, b in pairwise(rounded)):
-        return "each level must be below the one before it, in float32."
-    return None
 
 
 def steps_of(sampler: SamplerConfig) -> int:

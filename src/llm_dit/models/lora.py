@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.config import Config
+from llm_dit.config import Config, parse_lora
 from llm_dit.errors import ConfigError, ModelError
-from llm_dit.models.lora_file import find_lora, lora_sha256, parse_lora, read_lora
+from llm_dit.models.lora_file import find_lora, lora_sha256, read_lora
 from llm_dit.models.lora_keys import normalise
 from llm_dit.models.lora_updates import Decomposed, Pair, Update, Weights, delta_of
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import ConfigError, ModelError, nearest, one_line
+from llm_dit.errors import ModelError, nearest, one_line
 from llm_dit.files import write_whole
 from llm_dit.models.folder import SHIPPED, read_json
 from llm_dit.models.scaled_fp8 import unscaled
@@ -31,27 +30,6 @@ if TYPE_CHECKING:
 METADATA_KEY = "lora_adapter_metadata"
 PEFT_CONFIG = "adapter_config.json"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-MAX_SCALE = 100.0
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
-
-
-def parse_lora(typed: str) -> tuple[str, float]:
-    """(path, scale) of an entry PATH or PATH:SCALE; the scale is 1 where none is given.
-
-    Only a number behind the last colon is a scale, so a path may have colons of its own (C:\\blob.safetensors).
-    Raises ConfigError for an empty path or a scale that is not within -100 to 100.
-    """
-    path, colon, tail = typed.rpartition(":")
-    if colon and tail.strip().lower().lstrip("+-") in ("nan", "inf", "infinity", ""):
-        raise ConfigError(f"lora={typed}: {tail.strip() or 'nothing'} is not a scale; write PATH:0.8.")
-    if not colon or not _NUMBER.fullmatch(tail.strip()):
-        path, tail = typed, "1"
-    if not path.strip():
-        raise ConfigError(f"lora={typed!r}: no file in it; write PATH or PATH:SCALE.")
-    scale = float(tail)
-    if abs(scale) > MAX_SCALE:
-        raise ConfigError(f"lora={typed}: scale {scale:g} is out of range; -{MAX_SCALE:g} to {MAX_SCALE:g}.")
-    return path.strip(), scale
 
 
 def find_lora(typed: str) -> Path:

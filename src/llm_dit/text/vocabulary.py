@@ -10,10 +10,9 @@ import difflib
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
 
-from llm_dit.errors import ConfigError, nearest
-from llm_dit.paths import shipped_folder
+from llm_dit.config.model import check_vocabulary
+from llm_dit.paths import vocabulary_dir
 
 MANY = "four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|several|[4-9]|[1-9][0-9]+"
 NEAREST = 4  # known words that a message names at most
@@ -58,30 +57,14 @@ class Reading:
     near: tuple[str, ...]
 
 
-def vocabulary_dir() -> Path:
-    """The folder of vocabularies."""
-    return shipped_folder("prompt_sets", checkout="prompts") / "vocabulary"
-
-
-def list_vocabularies() -> list[str]:
-    """The names of those that ship."""
-    return sorted(path.stem for path in vocabulary_dir().glob("*.yaml"))
-
-
 def load_vocabulary(name: str) -> Vocabulary:
-    """A vocabulary by its name. Raises ConfigError."""
+    """A vocabulary by its name. Raises ConfigError for one that does not ship."""
     import yaml
 
     check_vocabulary(name)
     text = (vocabulary_dir() / f"{name}.yaml").read_text(encoding="utf-8")
     values = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return Vocabulary(**{field.name: values[field.name] for field in fields(Vocabulary)})
-
-
-def check_vocabulary(name: str) -> None:
-    """Raises ConfigError for a name that none has."""
-    if name not in list_vocabularies():
-        raise ConfigError(f"model.vocabulary={name}: no such vocabulary. {nearest(name, list_vocabularies())}")
 
 
 class Reader:
