@@ -14,11 +14,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from llm_dit.errors import ImageError, OutputError
 from llm_dit.files import check_writable, write_whole
+from llm_dit.images.read import read_picture
 from llm_dit.picture import (
     identity,
     picture_name,
     pixels_sha256,
-    read_picture,
     read_record,
     save_picture,
 )

@@ -105,7 +105,7 @@ def _text_warnings(config: Config, name: str, text: str, reader: Reader | None) 
 
 def asked_size(config: Config) -> tuple[int, int]:
     """(height, width) of the picture, from its start picture where no size is asked for. Raises ConfigError."""
-    from llm_dit.picture import read_picture
+    from llm_dit.images.read import read_picture
 
     start = read_picture(config.init_image) if config.init_image and not (config.width and config.height) else None
     return picture_size(config, start)

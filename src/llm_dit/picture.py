@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 from llm_dit.config import Config, get, parameters
 from llm_dit.errors import ImageError
 from llm_dit.files import write_whole
+from llm_dit.images.png import text_of
+from llm_dit.images.read import picture_bytes, upright_size
+from llm_dit.inputs import refuse_special
 from llm_dit.paths import user_path
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 RECORD_VERSION = 1
 PNG_KEY = "llm_dit"
-MAX_INPUT_PIXELS = 64_000_000
+MAX_RECORD = 16 * 2**20  # bytes
 
 
 @dataclass
@@ -58,40 +62,12 @@ def identity(config: Config) -> str:
 
 def file_sha256(path: str | Path) -> str:
     """Hash of a picture file's bytes. Raises ImageError when it cannot be read."""
-    try:
-        return hashlib.sha256(user_path(path).read_bytes()).hexdigest()
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: there is no such picture.") from error
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    return hashlib.sha256(picture_bytes(user_path(path))).hexdigest()
 
 
 def pixels_sha256(pixels: np.ndarray) -> str:
     """Hash of the pixels alone: equal for equal pictures, whatever their metadata says."""
     return hashlib.sha256(pixels.tobytes()).hexdigest()
-
-
-def read_picture(path: str | Path) -> Image.Image:
-    """A picture file as RGB, upright (EXIF) and with transparency laid on white. Raises ImageError."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    path = user_path(path)
-    try:
-        with Image.open(path) as file:
-            if file.width * file.height > MAX_INPUT_PIXELS:
-                raise ImageError(f"{path}: {file.width} x {file.height} pixels; at most 64 million are read.")
-            image = ImageOps.exif_transpose(file)
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                ground = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(ground, image)
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: there is no such picture.") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not a picture in a format that can be read.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: the picture cannot be read ({error}).") from error
 
 
 def as_image(pixels: np.ndarray) -> Image.Image:
@@ -114,18 +90,10 @@ def as_pixels(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
 
 def read_record(path: str | Path) -> dict[str, Any]:
     """The record inside a PNG made here. Raises ImageError when there is none or it is of another version."""
-    from PIL import Image
-
     path = user_path(path)
-    try:
-        with Image.open(path) as file:
-            text = getattr(file, "text", {}).get(PNG_KEY)
-    except OSError as error:
-        reason = (
-            "there is no such picture" if isinstance(error, FileNotFoundError) else "not a picture that can be read"
-        )
-        raise ImageError(f"{path}: {reason}.") from error
+    text = _text_in(path, PNG_KEY)
     if text is None:
+        upright_size(path)  # says so where it is no picture at all
         raise ImageError(f"{path}: carries no record of llm-dit, so it cannot be drawn again from itself.")
     try:
         record = json.loads(text)
@@ -139,15 +107,26 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 def is_own_picture(path: Path) -> bool:
     """Whether this is a PNG, and no link to one, that carries a record of llm-dit."""
-    from PIL import Image
+    return holds_text(path, PNG_KEY)
 
+
+def holds_text(path: Path, keyword: str) -> bool:
+    """Whether this is a PNG, and no link to one, with a text under that keyword."""
     try:
-        if path.is_symlink():
-            return False
-        with Image.open(path, formats=["PNG"]) as file:
-            return PNG_KEY in file.info
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return not path.is_symlink() and _text_in(path, keyword) is not None
+    except ImageError:
         return False
+
+
+def _text_in(path: Path, keyword: str) -> str | None:
+    if not os.path.lexists(path):
+        raise ImageError(f"{path}: there is no such picture.")
+    refuse_special(path, str(path), ImageError)
+    try:
+        with open(path, "rb") as file:
+            return text_of(file, keyword, MAX_RECORD)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
 def picture_name(config: Config, seed: int, alone: bool) -> str:

@@ -20,10 +20,11 @@ from llm_dit.conditioning import Encoded, encode_prompt, settle_prompt
 from llm_dit.config import Config, seeds_of
 from llm_dit.errors import RenderError
 from llm_dit.foreseen import foreseen, picture_size
+from llm_dit.images.read import read_told
 from llm_dit.models.cache import PARTS, Models, PartCache
 from llm_dit.models.fit import check_channels, check_features
 from llm_dit.models.place import at_work, choose_placement
-from llm_dit.picture import Picture, as_image, as_pixels, read_picture
+from llm_dit.picture import Picture, as_image, as_pixels
 from llm_dit.record import describe
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     set_threads(hw.threads)
     models = Models(config, choose_placement(hw.device, hw.dtype, hw.offload), parts, clock)
     models.check_schedule(config.sampler)
-    start = read_picture(config.init_image) if config.init_image else None
+    start, remarks = read_told(config.init_image) if config.init_image else (None, [])
     size = picture_size(config, start)
     encoded = condition(config, models, clock)
     check_fit(models, encoded["positive"])
@@ -136,7 +137,7 @@ def prepare(config: Config, parts: PartCache = PARTS) -> Run:
     sigmas, shift = noise_levels(config.sampler, lambda: models.shift, first)
     if start is not None:
         sigmas = start_at_strength(sigmas, config.strength)
-    told = tuple(foreseen(config, size))
+    told = (*foreseen(config, size), *(f"init_image={config.init_image}: {remark}." for remark in remarks))
     run = Run(config, models, clock, first, start, sigmas, shift, **encoded, foreseen=told)
     if first != size:
         sigmas, shift = second_levels(config.highres, config.sampler, lambda: models.shift, size)

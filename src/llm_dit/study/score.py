@@ -110,8 +110,8 @@ def _score_part(
 
 def sample_of(cell: CellFolder, record: dict[str, Any]) -> Sample:
     """A record's picture and prompt as a metric takes them. Raises ImageError."""
+    from llm_dit.images.read import read_picture
     from llm_dit.metrics.base import Sample
-    from llm_dit.picture import read_picture
 
     elements = tuple(Element(tag, value) for e in record.get("elements", ()) for tag, value in e.items())
     # A metric reads what the model read, not the signs of emphasis around it.

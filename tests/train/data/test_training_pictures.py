@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_told_in_a_line(case):
 
 
 def test_a_picture_above_our_own_limit_is_refused(monkeypatch):
-    monkeypatch.setattr("llm_dit.train.data.pictures.MAX_INPUT_PIXELS", 2000)
+    monkeypatch.setattr("llm_dit.images.read.MAX_INPUT_PIXELS", 2000)
     with pytest.raises(ImageError, match="60 x 40 pixels; at most 2,000 are read"):
         open_picture(as_bytes(PICTURE))
 

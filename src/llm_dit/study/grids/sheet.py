@@ -17,8 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from llm_dit.errors import ImageError, OutputError
 from llm_dit.files import write_whole
+from llm_dit.images.read import read_picture, to_rgb, upright_size
 from llm_dit.paths import user_path
-from llm_dit.picture import read_picture
+from llm_dit.picture import holds_text
 from llm_dit.study.grids.lettering import COLOUR, Block, line_height, set_balanced, set_text, widest_word
 
 Box = tuple[int, int, int, int]
@@ -122,16 +123,14 @@ def picture_size(source: Source) -> tuple[int, int] | None:
     if source is None:
         return None
     try:
-        with Image.open(user_path(source)) as file:
-            return file.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return upright_size(source)
+    except ImageError:
         return None
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """RGB, with transparency laid on white as read_picture does for files."""
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    """RGB, as read_picture makes it of a file. Raises ImageError."""
+    return to_rgb(image)
 
 
 def fitted_size(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
@@ -237,24 +236,16 @@ def write_sheet(sheet: Sheet, path: str | Path) -> Path:
 
 def is_own_sheet(path: Path) -> bool:
     """Whether this is a PNG, and no link to one, that write_sheet wrote; those of version 0.2.0 do not say so."""
-    try:
-        if path.is_symlink():
-            return False
-        with Image.open(path, formats=["PNG"]) as file:
-            return SHEET_KEY in file.info
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
+    return holds_text(path, SHEET_KEY)
 
 
 def _load(spot: Spot) -> tuple[Image.Image | None, str]:
     if spot.reason or spot.source is None:
         return None, spot.reason or "missing"
-    if isinstance(spot.source, Image.Image):
-        return on_white(spot.source), ""
-    if not user_path(spot.source).exists():
+    if not isinstance(spot.source, Image.Image) and not user_path(spot.source).exists():
         return None, "missing"
     try:
-        return read_picture(spot.source), ""
+        return on_white(spot.source) if isinstance(spot.source, Image.Image) else read_picture(spot.source), ""
     except ImageError:
         return None, "unreadable"
 

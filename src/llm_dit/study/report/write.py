@@ -25,8 +25,8 @@ from typing import Any
 from llm_dit.config import Config, get, parameters, value_at
 from llm_dit.errors import ImageError
 from llm_dit.files import write_whole
+from llm_dit.images.read import read_picture
 from llm_dit.metrics.registry import metric_of
-from llm_dit.picture import read_picture
 from llm_dit.study.store import CellFolder, SweepFolder
 from llm_dit.study.table import rows
 

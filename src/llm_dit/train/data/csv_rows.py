@@ -60,7 +60,7 @@ def _cells(head: list[str], record: list[str]) -> dict[str, Any] | str:
         if NAMES.get(name) == "prompts":
             try:
                 values[name] = json.loads(cell)
-            except ValueError:
+            except (ValueError, RecursionError):
                 values[name] = None
             if not isinstance(values[name], list):
                 return f'\'{name}\' must be a JSON list such as ["a red fox", "a fox, red"].'

@@ -94,6 +94,6 @@ def _stamp(places: Iterable[Path]) -> str:
 def _read(memory: Path | None) -> dict[str, str]:
     try:
         values = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

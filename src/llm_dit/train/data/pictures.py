@@ -5,11 +5,10 @@ Errors are ImageErrors that say what is wrong and leave it to the caller to say 
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from llm_dit.errors import ImageError
-from llm_dit.picture import MAX_INPUT_PIXELS
+from llm_dit.images.read import decode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,45 +22,9 @@ CROP_AREA = (0.5, 1.0)  # of the largest crop of its shape, for random crops
 
 def open_picture(content: bytes) -> tuple[Image.Image, list[str]]:
     """An RGB image and remarks on what was done to make it one (turned, laid on white, first frame and so on)."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     if not content:
         raise ImageError("an empty file")
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as file:
-            if file.width * file.height > MAX_INPUT_PIXELS:
-                raise ImageError(f"{file.width} x {file.height} pixels; at most {MAX_INPUT_PIXELS:,} are read")
-            remarks = ["only the first of its frames is used"] if getattr(file, "n_frames", 1) > 1 else []
-            file.load()
-            image = ImageOps.exif_transpose(file)
-            if file.getexif().get(0x0112, 1) not in (0, 1):
-                remarks.append("turned upright as its EXIF says")
-            return _rgb(image, remarks), remarks
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError("not a picture in PNG, JPEG or WebP") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"more than {MAX_INPUT_PIXELS:,} pixels") from error
-    except Exception as error:  # broken files raise nearly anything from within Pillow's decoders
-        raise ImageError(f"broken ({' '.join(str(error).split())[:100] or type(error).__name__})") from error
-
-
-def _rgb(image: Image.Image, remarks: list[str]) -> Image.Image:
-    import numpy as np
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-        remarks.append("16 bits a pixel were made 8")
-        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:
-            remarks.append("its transparent parts were laid on white")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    elif image.mode not in ("RGB", "L", "P", "1"):
-        remarks.append(f"its colours were converted from {image.mode} without a profile")
-    return image.convert("RGB")
+    return decode(content, FORMATS)
 
 
 def enlarged(height: int, width: int, shape: tuple[int, int]) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,13 +37,9 @@ class Facts:
 
 def examine(source: Source) -> Facts:
     """The facts of one picture, by reading and decoding it."""
-    from PIL import Image
-
     try:
         content = source.read()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            image, remarks = open_picture(content)
+        image, remarks = open_picture(content)
     except ImageError as error:
         return Facts(problem=str(error))
     return Facts(hashlib.sha256(content).hexdigest(), image.height, image.width, remarks)
@@ -104,7 +99,7 @@ def _read(memory: Path | None) -> dict[str, tuple[list[int], dict]]:
         for _, fact in found.values():
             Facts(**fact)
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -1,0 +1,1 @@
+"""Reading pictures that a user gives."""
