@@ -35,6 +35,8 @@ OWN_TEST = {
     "output.dir",
     "output.name",
     "dry_run",
+    # In tests/test_replay_trust.py:
+    "trust_record",
     # In tests/study and tests/trackers:
     "resume",
     "prompts.set",

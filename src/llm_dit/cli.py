@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None, patience: float | None = None) -> in
 
 def report(error: LabError) -> int:
     """Print an error for a person. Returns the exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    from llm_dit.errors import printable
+
+    print(f"error: {printable(error)}", file=sys.stderr)
     return error.exit_code
 
 
@@ -58,6 +60,8 @@ def report_fault(error: Exception) -> int:
     import tempfile
     import traceback
 
+    from llm_dit.errors import printable
+
     text = "".join(traceback.format_exception(error))
     if SHOW_TRACEBACKS:
         print(text, file=sys.stderr, end="")
@@ -66,7 +70,7 @@ def report_fault(error: Exception) -> int:
         "w", prefix="llm-dit-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
     ) as file:
         file.write(text)
-    what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    what = printable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     print(f"error: a fault of llm-dit, not of the command ({what}); the traceback is in {file.name}", file=sys.stderr)
     return 1
 

@@ -7,6 +7,7 @@ Bugs are not LabErrors: they keep their traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -67,6 +68,17 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     """An exception's message on one line, cut at limit; its type where it has no message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: object) -> str:
+    """str(text) with its control characters, but for tabs and ends of lines, as escapes such as \\x1b.
+
+    For all that is printed of a file's content: a terminal takes them as orders to move, to hide or to rename.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def told(error: BaseException, limit: int = 500) -> str:

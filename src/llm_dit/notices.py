@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from llm_dit.errors import printable
+
 STAGES = logging.getLogger("llm_dit.stages")
 PATIENCE = 1.0  # seconds; imports hold Python's lock for up to half a second more
 
@@ -46,7 +48,7 @@ class Notices(logging.Handler):
                 stage = self._stage
                 changed = self._changed.wait(self.patience if stage else None)
                 if not changed and not self._over and stage == self._stage:
-                    print(f"{stage} ...", file=sys.stderr, flush=True)
+                    print(f"{printable(stage)} ...", file=sys.stderr, flush=True)
                     self._stage = ""
 
 

@@ -16,7 +16,9 @@ HEAD = """# Parameters
 Every setting there is, generated from `src/llm_dit/config/` by `uv run python -m llm_dit.parameters_doc`.
 Set one as `key=value`, choose a group's option as `group=option`. "Default" is the plain default; the model option
 (`conf/model/`) sets size, steps and guidance for its model, and `conf/config.yaml` chooses `tracker=wandb`. A setting
-that changes the picture is part of the picture's identity, the ten hex digits at the end of its file name.
+that changes the picture is part of the picture's identity, the ten hex digits at the end of its file name. A place is
+a path, a folder or a hub id: it makes the program read, fetch or write, so `from_image` takes one from a picture's
+record only when this project ships it or `trust_record=true` is given.
 """
 
 
@@ -46,7 +48,7 @@ def _table(members: list[Parameter]) -> str:
             f"`{_value(p.default)}`",
             p.rule.describe_range(),
             "yes" if p.rule.image else "no",
-            p.rule.help,
+            p.rule.help + " (a place)" * p.rule.place,
         ]
         rows.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     return "\n".join(rows) + "\n"

@@ -11,16 +11,21 @@ from llm_dit.conditioning import TEMPLATE_PARTS
 from llm_dit.config import Config, PromptConfig, get, parameters, put, to_dict, value_at
 from llm_dit.errors import ConfigError
 from llm_dit.picture import read_record
+from llm_dit.trust import refuse_unknown_places
 
+# What belongs to a run and not to a picture: a replay takes it from its own command and never from the record.
+OF_THE_RUN = ("task", "from_image", "trust_record", "resume", "dry_run", "hardware", "prompts", "data", "train",
+              "tracker", "sweep", "metrics", "report", "output")  # fmt: skip
 # Keys of the config that say which pictures of it are drawn, and where to: they differ without a difference in pixels.
-BOOKKEEPING = ("from_image", "hardware", "output", "seed", "seeds", "num_images", "task")
+BOOKKEEPING = (*OF_THE_RUN, "seed", "seeds", "num_images")
 
 
 def config_from_image(config: Config, overrides: Iterable[str]) -> Config:
-    """The config recorded in config.from_image, with this run's hardware, output and task, and with its overrides.
+    """The config recorded in config.from_image, with what is OF_THE_RUN from this command, and with its overrides.
 
     overrides: as given on the command line; each must be key=value, because a group option stands for several
-    keys at once. Raises ImageError for a picture without a record, ConfigError for a group option.
+    keys at once. Raises ImageError for a picture without a record, ConfigError for a group option and for a path or
+    hub id of the record that is not shipped, while neither config.trust_record nor an override of its key is given.
     """
     record = read_record(str(config.from_image))
     changed = set(changed_keys(overrides))
@@ -29,8 +34,12 @@ def config_from_image(config: Config, overrides: Iterable[str]) -> Config:
         raise ConfigError(
             f"{key}=...: from_image takes single keys (key=value), not group options; set the keys one by one."
         )
-    recorded = replace(check(record["config"]), seed=record["seed"], seeds=[], num_images=1)
-    current = {k for k in leaves if k in ("task", "from_image") or k.startswith(("hardware.", "output."))}
+    of_the_picture = {name: value for name, value in record["config"].items() if name not in OF_THE_RUN}
+    if "prompt.text" in changed:
+        of_the_picture.pop("prompt_file", None)
+    current = {k for k in leaves if k.split(".")[0] in OF_THE_RUN}
+    refuse_unknown_places(of_the_picture, config, leaves - current - changed, str(config.from_image))
+    recorded = replace(check(of_the_picture), seed=record["seed"], seeds=[], num_images=1)
     if "prompt_file" in changed:
         recorded = replace(recorded, prompt=replace(recorded.prompt, text=None))
     if "prompt.template" in changed:  # the record holds the old template's parts, which would win over the new one's

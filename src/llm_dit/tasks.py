@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.conditioning import fit_prompt, read_prompt, read_said, settle_prompt, token_weights
-from llm_dit.config import Config, seeds_of
+from llm_dit.config import Config, get, parameters, seeds_of
 from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import ConfigError, ImageError, LabError, OutputError
+from llm_dit.errors import ConfigError, ImageError, LabError, OutputError, printable
 from llm_dit.files import check_writable
 from llm_dit.foreseen import asked_size, foreseen, prompt_warnings, reader_of
 from llm_dit.paths import user_path
@@ -41,7 +41,7 @@ def render_task(config: Config) -> list[str]:
             paths.append(str(save_picture(picture, folder, names[picture.record["seed"]])))
             if len(paths) == 1:
                 for warning in picture.record["warnings"]:
-                    bars.write(f"warning: {warning}", file=sys.stderr)
+                    bars.write(f"warning: {printable(warning)}", file=sys.stderr)
             bars.write(paths[-1])
             bars.picture_done()
 
@@ -81,7 +81,12 @@ def is_drawn_before(path: Path, config: Config, seed: int) -> bool:
         return False
     try:
         record = read_record(path) if path.suffix == ".png" else json.loads(path.read_bytes())
-        return record["seed"] == seed and identity(check(record["config"])) == identity(config)
+        if record["seed"] != seed:
+            return False
+        # An identity hashes the files that its config names. A record is not believed: it has to name this run's own.
+        recorded = check(record["config"])
+        named = [p.key for p in parameters() if p.rule.place and p.rule.image]
+        return all(get(recorded, k) == get(config, k) for k in named) and identity(recorded) == identity(config)
     except (LabError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -91,7 +96,7 @@ def plan_render(config: Config, paths: list[Path]) -> list[str]:
     from llm_dit.study.dry_run import forwards_of, memory_lines
 
     for warning in foreseen(config, asked_size(config)):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     print(*paths, sep="\n")
     print(f"{len(paths)} pictures to draw, {forwards_of(config):g} forwards each", *memory_lines([config]), sep="\n")
     return [str(path) for path in paths]
@@ -104,7 +109,7 @@ def preview_task(config: Config) -> str:
     config = settle_prompt(config)
     tokenizer = load_tokenizer(config.model)
     for warning in prompt_warnings(config, reader_of(config)):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     text = _preview(config, config.prompt.text or "", tokenizer)
     if config.mix.mode != "none":
         print(f"--- the second prompt, by mix.mode={config.mix.mode}", file=sys.stderr)
@@ -116,7 +121,7 @@ def _preview(config: Config, user: str, tokenizer: Any) -> str:
     said = read_said(config, user)
     fitted = fit_prompt(config, said.text, tokenizer)
     count = len(fitted.token_ids)
-    print(fitted.formatted.text)
+    print(printable(fitted.formatted.text))
     lp = config.long_prompt
     if lp.mode in ("interpolate", "pool", "attention_pool", "merge") and count > lp.max_tokens:
         read, count = f"{count} tokens read, {lp.max_tokens} after long_prompt.mode={lp.mode}", lp.max_tokens
@@ -128,7 +133,7 @@ def _preview(config: Config, user: str, tokenizer: Any) -> str:
         read = ", ".join(f"{words!r} {w:.3g}" for words, w in weights)
         print(f"--- tokens with a weight: {read or 'none'}; all others weigh 1", file=sys.stderr)
     for warning in filter(None, (fitted.warning, *said.warnings)):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     return fitted.formatted.text
 
 
@@ -139,10 +144,10 @@ def vocabulary_task(config: Config) -> None:
 
     model, text = config.model, read_prompt(config) if config.prompt_file else config.prompt.text
     if model.vocabulary is None:
-        print(f"{model.name} has no list of words: it was trained on captions of any kind.")
+        print(f"{printable(model.name)} has no list of words: it was trained on captions of any kind.")
         return
     vocabulary = load_vocabulary(model.vocabulary)
-    print(*(listed_matches(vocabulary, text) if text else listed(vocabulary)), sep="\n")
+    print(*map(printable, listed_matches(vocabulary, text) if text else listed(vocabulary)), sep="\n")
 
 
 def grid_task(config: Config) -> list[Path]:
@@ -198,7 +203,7 @@ def sync_task(config: Config) -> None:
     if not done.ok:
         raise OutputError(f"the tracker {config.tracker.name} took only a part of the sweep; see the warning above.")
     for path in done.missing:
-        print(f"warning: {path} is gone and was left out", file=sys.stderr)
+        print(f"warning: {printable(path)} is gone and was left out", file=sys.stderr)
     print(f"{done.cells} cells, {done.images} pictures sent to {config.tracker.name}", where, sep="\n")
 
 

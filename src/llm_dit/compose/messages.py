@@ -84,10 +84,11 @@ def unknown_key(key: str) -> str:
     groups = sorted({k.split(".")[0] for k in every if "." in k})
     last = key.split(".")[-1]
     if key.startswith("lora."):
-        return f"unknown key '{key}'. {nearest(key.replace('.', '_'), [k for k in every if k.startswith('lora_')])}"
+        hint = nearest(key.replace(".", "_"), [k for k in every if k.startswith("lora_")])
+        return f"unknown key {short(key)}. {hint}"
     by_leaf = [k for k in every if k.split(".")[-1] == last]
     if by_leaf:
-        return f"unknown key '{key}'. Did you mean '{by_leaf[0]}'?"
+        return f"unknown key {short(key)}. Did you mean '{by_leaf[0]}'?"
     # Inside a known group its own keys come first: guidance.scael is not sampler.shift.
     if "." in key and key.split(".")[0] in groups:
         hint = nearest(key, [k for k in every if k.startswith(key.split(".")[0] + ".")])
@@ -97,7 +98,7 @@ def unknown_key(key: str) -> str:
         close = difflib.get_close_matches(last, places, n=3, cutoff=0.6)
         close.sort(key=lambda name: sorted(name) != sorted(last))  # swapped letters before added ones
         hint = f"Did you mean '{places[close[0]]}'?" if close else nearest(key, groups)
-    return f"unknown key '{key}'. {hint}"
+    return f"unknown key {short(key)}. {hint}"
 
 
 def options_hint(group: str) -> str:

@@ -16,11 +16,13 @@ class DataConfig(Group):
         "A .jsonl, .json, .csv or .tsv file of rows, a folder of pictures with captions beside them, or .tar shards "
         "(one, or several as 'shards/*.tar').",
         image=False,
+        place=True,
     )
     images: str | None = param(
         None,
         "Folder that the rows' picture names are relative to and must lie in; null takes the folder of data.path.",
         image=False,
+        place=True,
     )
     caption_lines: bool = param(
         True,
@@ -53,7 +55,7 @@ class DataConfig(Group):
     )  # fmt: skip
     cache: str | None = param(
         "outputs/cache", "Folder that keeps latents and embeddings for the next run; null keeps them in memory.",
-        image=False,
+        image=False, place=True,
     )  # fmt: skip
     cache_dtype: str = param(
         "float16",

@@ -13,9 +13,12 @@ class ClipMetric(Group):
 
     enabled: bool = param(False, "Score with CLIP: 100 x the cosine of picture and prompt.", image=False)
     model: str = param(
-        "ViT-L-14", "Architecture by open_clip's name, or a folder or hub id of model and weights.", image=False
+        "ViT-L-14",
+        "Architecture by open_clip's name, or a folder or hub id of model and weights.",
+        image=False,
+        place=True,
     )
-    weights: str = param("openai", "One of open_clip's tags for the model, or a file.", image=False)
+    weights: str = param("openai", "One of open_clip's tags for the model, or a file.", image=False, place=True)
 
 
 @dataclass
@@ -24,9 +27,12 @@ class SiglipMetric(Group):
 
     enabled: bool = param(False, "Score with SigLIP: the logit, which does not saturate.", image=False)
     model: str = param(
-        "ViT-B-16-SigLIP2", "Architecture by open_clip's name, or a folder or hub id of model and weights.", image=False
+        "ViT-B-16-SigLIP2",
+        "Architecture by open_clip's name, or a folder or hub id of model and weights.",
+        image=False,
+        place=True,
     )
-    weights: str = param("webli", "One of open_clip's tags for the model, or a file.", image=False)
+    weights: str = param("webli", "One of open_clip's tags for the model, or a file.", image=False, place=True)
 
 
 @dataclass
@@ -34,7 +40,9 @@ class PickScoreMetric(Group):
     """PickScore (Kirstain and others 2023): CLIP ViT-H-14 tuned on people's choices."""
 
     enabled: bool = param(False, "Score with PickScore.", image=False)
-    weights: str = param("yuvalkirstain/PickScore_v1", "Hub id, folder or file of the weights.", image=False)
+    weights: str = param(
+        "yuvalkirstain/PickScore_v1", "Hub id, folder or file of the weights.", image=False, place=True
+    )
 
 
 @dataclass
@@ -42,7 +50,7 @@ class HpsMetric(Group):
     """HPSv2.1 (Wu and others 2023): CLIP ViT-H-14 tuned on people's preferences."""
 
     enabled: bool = param(False, "Score with HPSv2.1.", image=False)
-    weights: str = param("xswu/HPSv2", "Hub id, folder or file of the weights.", image=False)
+    weights: str = param("xswu/HPSv2", "Hub id, folder or file of the weights.", image=False, place=True)
 
 
 @dataclass
@@ -50,8 +58,12 @@ class ImageRewardMetric(Group):
     """ImageReward (Xu and others 2023), on transformers' BLIP."""
 
     enabled: bool = param(False, "Score with ImageReward.", image=False)
-    weights: str = param("zai-org/ImageReward", "Hub id, folder or file of the weights (ImageReward.pt).", image=False)
-    tokenizer: str = param("google-bert/bert-base-uncased", "Hub id or folder of the BERT tokenizer.", image=False)
+    weights: str = param(
+        "zai-org/ImageReward", "Hub id, folder or file of the weights (ImageReward.pt).", image=False, place=True
+    )
+    tokenizer: str = param(
+        "google-bert/bert-base-uncased", "Hub id or folder of the BERT tokenizer.", image=False, place=True
+    )
 
 
 @dataclass
@@ -59,7 +71,7 @@ class VqaMetric(Group):
     """Questions to a vision language model, one for each element of the prompt (VQAScore, Lin and others 2024)."""
 
     enabled: bool = param(False, "Score by asking Qwen3-VL whether each element of the prompt is there.", image=False)
-    model: str = param("Qwen/Qwen3-VL-2B-Instruct", "Hub id or folder of a Qwen3-VL model.", image=False)
+    model: str = param("Qwen/Qwen3-VL-2B-Instruct", "Hub id or folder of a Qwen3-VL model.", image=False, place=True)
 
 
 @dataclass
@@ -71,9 +83,10 @@ class AestheticMetric(Group):
         "trl-lib/ddpo-aesthetic-predictor",
         "Hub id, folder or file of the predictor (sac+logos+ava1-l14-linearMSE.pth).",
         image=False,
+        place=True,
     )
     clip_weights: str = param(
-        "openai", "ViT-L-14: one of open_clip's tags, OpenAI's file, or local-dir:FOLDER.", image=False
+        "openai", "ViT-L-14: one of open_clip's tags, OpenAI's file, or local-dir:FOLDER.", image=False, place=True
     )
 
 
@@ -92,8 +105,8 @@ class DiversityMetric(Group):
     features: str = param(
         "nano_judge", "What distance is measured between.", image=False, choices=("nano_judge", "clip")
     )
-    model: str = param("ViT-L-14", "Of features=clip, as metrics.clip.model.", image=False)
-    weights: str = param("openai", "Of features=clip, as metrics.clip.weights.", image=False)
+    model: str = param("ViT-L-14", "Of features=clip, as metrics.clip.model.", image=False, place=True)
+    weights: str = param("openai", "Of features=clip, as metrics.clip.weights.", image=False, place=True)
 
 
 @dataclass

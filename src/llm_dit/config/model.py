@@ -17,13 +17,18 @@ class ModelConfig(Group):
     path: str = param(
         "shipped:nano",
         "shipped:NAME (in this package), random:tiny (random weights), a diffusers folder, or a hub id.",
+        place=True,
     )
-    revision: str | None = param(None, "Branch, tag or commit of a hub id.")
+    revision: str | None = param(None, "Branch, tag or commit of a hub id.", place=True)
     transformer_file: str | None = param(
-        None, "A single .safetensors or .gguf file with the transformer, in place of the folder's own."
+        None,
+        "A single .safetensors or .gguf file with the transformer, in place of the folder's own.",
+        place=True,
     )
     text_encoder: str | None = param(
-        None, "Text encoder other than the model's own: shipped:smollm2, a folder, a hub id, or a .gguf file."
+        None,
+        "Text encoder other than the model's own: shipped:smollm2, a folder, a hub id, or a .gguf file.",
+        place=True,
     )
     chat_format: str = param(
         "qwen3",

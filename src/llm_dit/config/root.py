@@ -39,7 +39,7 @@ class Config:
         choices=("render", "preview", "grid", "score", "report", "sync", "train", "vocabulary"),
     )
     prompt: PromptConfig = field(default_factory=PromptConfig)
-    prompt_file: str | None = param(None, "UTF-8 text file with the prompt, in place of prompt.text.")
+    prompt_file: str | None = param(None, "UTF-8 text file with the prompt, in place of prompt.text.", place=True)
     seed: int = param(0, "Seed of the first picture.", ge=0, le=MAX_SEED)
     num_images: int = param(1, "How many pictures: seed, seed + 1, and so on.", image=False, ge=1, le=100_000)
     seeds: list[int] = param([], "Explicit seeds, in place of seed and num_images.", ge=0, le=MAX_SEED)
@@ -52,13 +52,18 @@ class Config:
     default_size: int = param(
         1024, "Side of a picture when no size is asked for; set by the model.", ge=16, le=8192, multiple_of=16
     )
-    init_image: str | None = param(None, "Picture to start from (img2img).")
+    init_image: str | None = param(None, "Picture to start from (img2img).", place=True)
     strength: float = param(0.6, "How far init_image is noised: 1 ignores it, near 0 keeps it.", gt=0, le=1)
     from_image: str | None = param(
-        None, "A picture made here: draw it again from its own record, with any other key=value changed.", image=False
-    )
+        None, "A picture made here: draw it again from its own record, with any other key=value changed.",
+        image=False, place=True,
+    )  # fmt: skip
+    trust_record: bool = param(
+        False, "from_image: also read and fetch the paths and hub ids in the record that are not the shipped ones.",
+        image=False,
+    )  # fmt: skip
     lora: list[str] = param(
-        [], "LoRA files on the transformer, each PATH or PATH:SCALE; several as [A:0.5,B]. docs/lora.md"
+        [], "LoRA files on the transformer, each PATH or PATH:SCALE; several as [A:0.5,B]. docs/lora.md", place=True
     )
     lora_scale: float = param(
         1.0, "What the scale of every LoRA is multiplied by: the axis of a sweep over strength.", ge=-100, le=100

@@ -23,7 +23,8 @@ class Rule:
 
     help: one line for people. image: whether the value can change the pixels beyond rounding.
     ge, gt, le: bounds, inclusive but for gt; for a list they hold for each item. multiple_of: for pixel sizes.
-    choices: the allowed strings. refused: strings that are refused with a reason of their own.
+    choices: the allowed strings. refused: strings that are refused with a reason of their own. place: a path, a folder
+    or a hub id, which makes the program read, fetch or write; what a record names is used only by leave (trust.py).
     """
 
     help: str
@@ -34,6 +35,7 @@ class Rule:
     multiple_of: int | None = None
     choices: tuple[str, ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
+    place: bool = False
 
     def describe_range(self) -> str:
         """The rule as a person reads it, such as '1 to 1000' or 'auto, cpu, cuda'; empty if anything goes."""

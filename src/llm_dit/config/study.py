@@ -11,9 +11,11 @@ from llm_dit.config.rule import Group, check_name, param
 class OutputConfig(Group):
     """Where results go."""
 
-    dir: str = param("outputs/images", "Folder for pictures and their records; made when missing.", image=False)
+    dir: str = param(
+        "outputs/images", "Folder for pictures and their records; made when missing.", image=False, place=True
+    )
     name: str | None = param(
-        None, "File name without ending; null makes one from prompt, seed and settings.", image=False
+        None, "File name without ending; null makes one from prompt, seed and settings.", image=False, place=True
     )
 
     def check(self) -> None:
@@ -25,7 +27,7 @@ class PromptsConfig(Group):
     """A set of prompts for a sweep: every cell draws all of them. Without one, a sweep draws prompt.text."""
 
     set: str | None = param(
-        None, "Name of a set in prompts/, or a path to a .yaml file; null uses prompt.text.", image=False
+        None, "Name of a set in prompts/, or a path to a .yaml file; null uses prompt.text.", image=False, place=True
     )
     ids: list[str] = param([], "Only the prompts with these ids.", image=False)
     categories: list[str] = param([], "Only the prompts of these categories.", image=False)
@@ -52,10 +54,12 @@ class SweepConfig(Group):
 
     name: str | None = param(
         None, "Folder in sweep.dir; null makes one from the axes and the fixed settings, so a command finds its own.",
-        image=False,
+        image=False, place=True,
     )  # fmt: skip
-    dir: str = param("outputs/sweeps", "Folder of all sweeps.", image=False)
-    file: str | None = param(None, "The study being run: a name in sweeps/, or a path; set by sweep=NAME.", image=False)
+    dir: str = param("outputs/sweeps", "Folder of all sweeps.", image=False, place=True)
+    file: str | None = param(
+        None, "The study being run: a name in sweeps/, or a path; set by sweep=NAME.", image=False, place=True
+    )
     axes: list[str] = param([], "The keys that are swept; set by the sweeper for each cell.", image=False)
     metric: str = param(
         "seconds", "What hydra/sweeper=optuna is given of a cell: the mean of a column of the table.", image=False
@@ -74,7 +78,9 @@ class ReportConfig(Group):
         "The arm that others are compared with, as 'encoder_layer.index=-2'; null takes the study's, else the first.",
         image=False,
     )
-    sweeps: list[str] = param([], "Further sweeps, by name, whose arms stand in the same report.", image=False)
+    sweeps: list[str] = param(
+        [], "Further sweeps, by name, whose arms stand in the same report.", image=False, place=True
+    )
     resamples: int = param(
         10_000,
         "Resamples of intervals; sign flips are never fewer than 10,000.",

@@ -25,7 +25,7 @@ class PromptConfig(Group):
     strip_quotes: bool = param(False, 'Delete every " from all parts: quoted words tend to be drawn as text.')
     clean_whitespace: bool = param(False, "Strip the parts, fold runs of blanks, keep at most one empty line.")
     template: str | None = param(
-        None, "Name of a template in templates/ (or a path to one) that fills the parts left empty here."
+        None, "Name of a template in templates/ (or a path to one) that fills the parts left empty here.", place=True
     )
 
     def check(self) -> None:
@@ -63,7 +63,9 @@ class EncoderLayerConfig(Group):
         choices=("none", "moments", "ridge", "procrustes"),
     )
     ridge: float = param(0.01, "Penalty of align=ridge, as a share of the mean variance of a feature.", ge=0, le=1000)
-    fit_prompts: str = param("standard", "Set of prompts (name or .yaml) that align and per_channel are fitted on.")
+    fit_prompts: str = param(
+        "standard", "Set of prompts (name or .yaml) that align and per_channel are fitted on.", place=True
+    )
     trained_index: int | None = param(None, "The layer the model was trained on; set by the model option.")
     tokens: str = param(
         "all", "Which tokens condition the picture: all, or the user's without the chat template.",

@@ -66,9 +66,9 @@ class TrainConfig(Group):
     )
     name: str | None = param(
         None, "Folder in train.dir; null makes one from the data and the settings, so a command finds its own.",
-        image=False,
+        image=False, place=True,
     )  # fmt: skip
-    dir: str = param("outputs/train", "Folder of all trainings.", image=False)
+    dir: str = param("outputs/train", "Folder of all trainings.", image=False, place=True)
     start: str = param(
         "pretrained",
         "pretrained goes on from the weights that are there; random keeps the architecture alone.",
@@ -80,6 +80,7 @@ class TrainConfig(Group):
         "Folder in diffusers' layout with the transformer (or VAE) to start from, in place of the model's own; it may "
         "have another size or depth.",
         image=False,
+        place=True,
     )
     trainable: str = param(
         ".*", "Regular expression over the whole names of the weights that are trained, but for lora.", image=False

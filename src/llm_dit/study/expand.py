@@ -87,6 +87,7 @@ def sweep_name(study_name: str | None, fixed: dict[str, str], swept: dict[str, l
         "num_images",
         "dry_run",
         "resume",
+        "trust_record",
         "task",
         "output",
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llm_dit.config import Config
-from llm_dit.errors import ConfigError, LabError, nearest
+from llm_dit.errors import ConfigError, LabError, nearest, printable
 from llm_dit.paths import user_path
 from llm_dit.study.store import SweepFolder
 
@@ -36,7 +36,7 @@ def guarded(what: str, write: Callable[[], list[Path]]) -> list[Path]:
     try:
         return write()
     except LabError as error:
-        print(f"warning: {what} could not be written: {error}", file=sys.stderr)
+        print(f"warning: {what} could not be written: {printable(error)}", file=sys.stderr)
         return []
 
 

@@ -171,7 +171,7 @@ def refuse_single_settings(keys: list[str]) -> None:
     """What belongs to a run or to a single picture would reach nothing as an axis. Raises ConfigError."""
     own = ("output", "sweep", "tracker", "metrics", "report")
     for key in keys:
-        if key in ("task", "from_image", "resume", "dry_run") or key.split(".")[0] in own:
+        if key in ("task", "from_image", "trust_record", "resume", "dry_run") or key.split(".")[0] in own:
             raise ConfigError(f"{key} cannot be swept: it belongs to the run, not to a cell.")
 
 

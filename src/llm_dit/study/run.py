@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from llm_dit.errors import LabError, told
+from llm_dit.errors import LabError, printable, told
 from llm_dit.files import check_writable
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import LEFT, Outcome
@@ -44,7 +44,7 @@ def run_sweep(parser: Any, arguments: list[str], master: DictConfig, launch: Lau
     plan = plan_sweep(parser, arguments, master)
     folder, config = plan.folder, plan.first
     for warning in foreseen_in(plan):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     if config.dry_run:
         from llm_dit.study.dry_run import print_plan
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from llm_dit.errors import told
+from llm_dit.errors import printable, told
 
 
 class Tracker(Protocol):
@@ -205,4 +205,4 @@ def warn(text: str) -> None:
     """One line on stderr, once a process: a sweep and its summary may have a tracker each, with the same trouble."""
     if text not in _said:
         _said.add(text)
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.config import Config, DataConfig
 from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import DataError
+from llm_dit.errors import DataError, printable
 from llm_dit.files import check_writable
 from llm_dit.models.cache import PARTS, Models, PartCache
 from llm_dit.models.place import choose_placement
@@ -246,9 +246,10 @@ def _stop_if_bad(data: DataConfig, items: Sequence[Item], problems: Sequence[str
 
 def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
     if problems:
-        print(f"warning: {_rows(len(problems))} left out:", *_some(problems), sep="\n  ", file=sys.stderr)
+        shown = map(printable, _some(problems))
+        print(f"warning: {_rows(len(problems))} left out:", *shown, sep="\n  ", file=sys.stderr)
     for line in notes:
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {printable(line)}", file=sys.stderr)
 
 
 def _some(problems: Sequence[str]) -> Iterable[str]:
