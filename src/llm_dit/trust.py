@@ -14,8 +14,8 @@ from typing import Any
 from llm_dit.compose import conf_dir
 from llm_dit.compose.messages import short
 from llm_dit.config import Config, get, parameters, value_at
+from llm_dit.config.lora import parse_lora
 from llm_dit.errors import ConfigError
-from llm_dit.models.lora_file import parse_lora
 from llm_dit.paths import visible
 from llm_dit.study.prompts import list_prompt_sets
 from llm_dit.text.template import templates_dir
