@@ -101,7 +101,10 @@ def test_it_runs(name, run_main, shortened):
     short += [] if "seeds" in study.keys else ["seeds=[0]"]
     short += [] if "sampler.steps" in study.keys else ["sampler.steps=1"]
     code, out, err, _ = run_main(f"sweep={path}", *short)
-    assert (code, err) == (0, "")
+    assert code == 0
+    # The sizes are a test's, or the study's subject: nano was not made for them, and says so once.
+    assert all("is outside the sides of" in line for line in err.splitlines())
+    assert len(err.splitlines()) <= 1
     assert f"{cells} cells ({cells} complete)" in out
     told = json.loads(Path(f"outputs/sweeps/{name}/sweep.json").read_text())
     assert set(told["axes"]) == set(study.keys)
