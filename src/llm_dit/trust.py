@@ -1,6 +1,6 @@
 """Which paths and hub ids of a picture's record are used without a question: those that this project ships.
 
-A picture may come from a stranger. Its record is read as data; nothing that it names is opened, stated or fetched
+A picture may come from a stranger. Its record is read as data; nothing that it names is opened, looked up or fetched
 before the user agrees.
 """
 
@@ -69,14 +69,16 @@ def _values_of_options(key: str) -> frozenset[str]:
     """What the options in conf/ set a key to, but for conf/local, which is read as part of this command's config."""
     import yaml
 
-    found = set()
+    found = []
     for path in conf_dir().glob("*/*.yaml"):
-        text = path.read_text(encoding="utf-8")
-        group = path.parent.name
-        if group == "local":
-            continue
-        values = yaml.safe_load(text)
-        inside = key if text.startswith("# @package _global_") else key.removeprefix(f"{group}.")
-        if inside != key or text.startswith("# @package _global_"):
-            found.add(value_at(values, inside))
+        text, group = path.read_text(encoding="utf-8"), path.parent.name
+        if text.startswith("# @package _global_"):
+            inside = key
+        else:
+            group_of_key, _, inside = key.partition(".")
+            if group_of_key != group:
+                continue
+        if group != "local":
+            value = value_at(yaml.safe_load(text), inside)
+            found += value if isinstance(value, list) else [value]
     return frozenset(v for v in found if isinstance(v, str))
