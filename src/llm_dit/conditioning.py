@@ -11,6 +11,7 @@ from llm_dit.config import MAX_PROMPT_CHARACTERS, Config, EncoderLayerConfig, Lo
 from llm_dit.denoise.text_axis import text_stretch
 from llm_dit.denoise.velocity import padded_length
 from llm_dit.errors import PromptError
+from llm_dit.inputs import read_text
 from llm_dit.layer_choice import (
     LayerFit,
     asked_layers,
@@ -79,18 +80,10 @@ def read_prompt(config: Config) -> str:
         raise PromptError(
             f'no prompt: give it in quotes, as in {command_name()} "a red apple", or as prompt_file=PATH.'
         )
-    path = user_path(config.prompt_file)
-    try:
-        size = path.stat().st_size
-        if size > 4 * MAX_PROMPT_CHARACTERS:
-            raise PromptError(f"{path}: {size:,} bytes; a prompt has at most {MAX_PROMPT_CHARACTERS:,} characters.")
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise PromptError(f"prompt_file={path}: cannot be read ({error.strerror or error}).") from error
-    except UnicodeDecodeError as error:
-        raise PromptError(f"prompt_file={path}: not UTF-8 text (byte {error.start}).") from error
+    where = f"prompt_file={config.prompt_file}"
+    text = read_text(user_path(config.prompt_file), where, PromptError, 4 * MAX_PROMPT_CHARACTERS).rstrip("\n")
     if len(text) > MAX_PROMPT_CHARACTERS:
-        raise PromptError(f"{path}: {len(text):,} characters; a prompt has at most {MAX_PROMPT_CHARACTERS:,}.")
+        raise PromptError(f"{where}: {len(text):,} characters; a prompt has at most {MAX_PROMPT_CHARACTERS:,}.")
     return text
 
 

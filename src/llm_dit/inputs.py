@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 from llm_dit.errors import LabError
 
@@ -74,8 +73,3 @@ def decoded(content: bytes, where: str, error: type[LabError]) -> str:
         if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
             hint = " It looks like UTF-16; save it as UTF-8."
         raise error(f"{where}: not UTF-8 text (byte {start}).{hint}") from problem
-
-
-def special_below(folder: Path) -> Path | None:
-    """The first FIFO, device or socket in a folder, by name."""
-    return next((path for path in sorted(folder.iterdir()) if is_special(path)), None)

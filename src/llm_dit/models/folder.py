@@ -10,10 +10,12 @@ import os
 import re
 from pathlib import Path
 
-from llm_dit.errors import ModelError, nearest
+from llm_dit.errors import ModelError, nearest, one_line
+from llm_dit.inputs import decoded, is_special, read_bytes
 from llm_dit.paths import user_path, visible
 
 SHIPPED = Path(__file__).resolve().parent
+MAX_JSON = 256 * 2**20  # bytes; an index of a large model has a few
 COMMON = "nano"  # the shipped model whose VAE and scheduler the other shipped ones have, too
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LANGUAGE_MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -49,7 +51,7 @@ def component_folder(
             f"{root}: no '{component}' folder in it (found: {', '.join(there[:12]) or 'no folders'}); "
             "a model folder holds transformer, vae, text_encoder, tokenizer and scheduler, as diffusers saves it."
         )
-    return folder
+    return _of_files(folder)
 
 
 def language_model_folder(source: str, component: str) -> Path:
@@ -64,7 +66,15 @@ def language_model_folder(source: str, component: str) -> Path:
         root = _download(source, ["config.json", "model_index.json"], None, key)
         if (root / "config.json").is_file():
             return _download(source, LANGUAGE_MODEL_FILES, None, key, ignore=["*/*", "consolidated*"])
-    return root if (root / "config.json").is_file() else component_folder(source, component, key=key)
+    return _of_files(root) if (root / "config.json").is_file() else component_folder(source, component, key=key)
+
+
+def _of_files(folder: Path) -> Path:
+    """The folder, if nothing in it is a FIFO, a device or a socket: libraries open what they find and would block."""
+    special = next((path for path in sorted(folder.iterdir()) if is_special(path)), None)
+    if special:
+        raise ModelError(f"{special}: a FIFO, a device or a socket, not a file of a model.")
+    return folder
 
 
 def _local_folder(path: str, key: str) -> Path | None:
@@ -111,11 +121,9 @@ def _reason(error: Exception, revision: str | None) -> str:
 def read_json(path: Path) -> dict:
     """A JSON file of a model folder, which must hold an object. Raises ModelError when it is missing or broken."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        value = json.loads(decoded(read_bytes(path, str(path), ModelError, MAX_JSON), str(path), ModelError))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error}).") from error
+        raise ModelError(f"{path}: not valid JSON ({one_line(error)}).") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: must hold a JSON object, not a {type(value).__name__}.")
     return value

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ModelError
+from llm_dit.inputs import refuse_special
 
 if TYPE_CHECKING:
     from transformers import LlamaModel, PreTrainedTokenizerFast
@@ -82,6 +83,7 @@ def load_gguf_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
 @contextmanager
 def opened(path: Path) -> Iterator[mmap.mmap]:
     """The file's bytes; a file that is missing, unreadable or empty is a ModelError."""
+    refuse_special(path, str(path), ModelError)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data

@@ -17,6 +17,7 @@ from typing import Any
 
 from llm_dit.config import ModelConfig
 from llm_dit.errors import ModelError, one_line
+from llm_dit.inputs import refuse_special
 from llm_dit.models.fingerprint import fingerprint
 from llm_dit.models.folder import NoComponentError, component_folder, language_model_folder, read_json
 from llm_dit.models.place import Placement
@@ -185,6 +186,7 @@ def _load_diffusers(cls: type, folder: Path, placement: Placement) -> Any:
 def _load_single_file(cls: type, model: ModelConfig, placement: Placement) -> Any:
     """A transformer from one .safetensors file (original or diffusers' names) or a quantized .gguf file."""
     path = user_path(str(model.transformer_file))
+    refuse_special(path, f"model.transformer_file={path}", ModelError)
     if not path.is_file():
         raise ModelError(f"model.transformer_file={path}: there is no such file.")
     if path.suffix not in (".safetensors", ".gguf"):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ModelError, nearest, one_line
 from llm_dit.files import write_whole
+from llm_dit.inputs import refuse_special
 from llm_dit.models.folder import SHIPPED, read_json
 from llm_dit.models.scaled_fp8 import unscaled
 from llm_dit.models.weights import safetensors_shapes
@@ -50,6 +51,7 @@ def find_lora(typed: str) -> Path:
             if there
             else f"lora={typed}: a folder without a .safetensors file in it."
         )
+    refuse_special(path, f"lora={typed}", ModelError)
     if path.suffix.lower() in PICKLES:
         raise ModelError(
             f"lora={typed}: {path.suffix} is a pickle, which can run code when it is opened, and is not read; "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.errors import ModelError, one_line
+from llm_dit.inputs import refuse_special
 from llm_dit.models.folder import read_json
 from llm_dit.models.scaled_fp8 import is_beside, unscaled
 from llm_dit.paths import visible
@@ -52,6 +53,7 @@ def safetensors_shapes(path: Path, *, integers: bool = False) -> Shapes:
     """Names and shapes in a .safetensors file. Raises ModelError when it is damaged, or holds integers unasked."""
     from safetensors import SafetensorError, safe_open
 
+    refuse_special(path, str(path), ModelError)
     try:
         with safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -21,7 +21,9 @@ from typing import Any
 
 from llm_dit.compose.given import refuse_contradictions
 from llm_dit.errors import ConfigError, nearest
+from llm_dit.inputs import read_text, refuse_special
 from llm_dit.paths import shipped_folder, user_path, visible
+from llm_dit.yamlfile import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,12 @@ def sweeps_dir() -> Path:
 
 def load_study(name: str) -> Study:
     """A shipped study by name, or any .yaml file by path. Raises ConfigError that names the place."""
-    import yaml
-
     path = user_path(name) if name.endswith((".yaml", ".yml")) else sweeps_dir() / f"{name}.yaml"
+    refuse_special(path, f"sweep={name}", ConfigError)
     if not isfile(path):
         known = [p.stem for p in visible(sweeps_dir(), "*.yaml")]
         raise ConfigError(f"sweep={name}: no such study. {nearest(name, known)}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}).") from error
+    values = parse_yaml(read_text(path, f"sweep={name}", ConfigError), str(path), ConfigError)
     return parse_study(path.stem, values, str(path))
 
 

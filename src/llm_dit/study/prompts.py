@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_dit.errors import PromptError, nearest
+from llm_dit.inputs import read_text, refuse_special
 from llm_dit.paths import shipped_folder, user_path, visible
+from llm_dit.yamlfile import check_yaml
 
 DIFFICULTIES = ("easy", "medium", "hard", "extreme")
 # Elements that say what is being probed; no picture can be asked about them.
@@ -142,6 +144,8 @@ def load_prompt_set(name_or_path: str | Path) -> PromptSet:
     # os.path, because pathlib raises for an unknown ~user and for a name that is too long.
     path = user_path(given)
     by_path = path.suffix.lower() in (".yaml", ".yml")
+    if by_path:
+        refuse_special(path, f"prompts.set={given}", PromptError)
     if by_path and os.path.isfile(path):
         pass
     elif not by_path and given in list_prompt_sets():
@@ -150,12 +154,7 @@ def load_prompt_set(name_or_path: str | Path) -> PromptSet:
         raise PromptError(f"prompts.set={given}: a file of prompts has to end in .yaml.")
     else:
         raise PromptError(f"prompts.set={given[:200]}: no such file or shipped set. {_nearest_set(path, by_path)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path}: not UTF-8 text (byte {error.start}).") from error
-    except OSError as error:
-        raise PromptError(f"{path}: cannot be read ({error.strerror}).") from error
+    text = read_text(path, f"prompts.set={given}", PromptError)
     return parse_prompt_set(path.stem, text, given)
 
 
@@ -173,6 +172,7 @@ def parse_prompt_set(name: str, text: str, where: str) -> PromptSet:
     """A set from its file's text; where is for messages. Raises PromptError."""
     import yaml
 
+    check_yaml(text, where, PromptError)
     # What yaml.safe_load does, with a look at the nodes in between; in C it is ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:

@@ -16,7 +16,9 @@ from os.path import isfile
 from pathlib import Path
 
 from llm_dit.errors import PromptError, nearest
+from llm_dit.inputs import read_text, refuse_special
 from llm_dit.paths import shipped_folder, user_path, visible
+from llm_dit.yamlfile import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -46,27 +48,20 @@ def list_templates() -> list[Template]:
 def load_template(name: str) -> Template:
     """A shipped template by name, or any .md file by path. Raises PromptError."""
     path = user_path(name) if name.endswith(".md") else templates_dir() / f"{name}.md"
+    refuse_special(path, f"prompt.template={name}", PromptError)
     if not isfile(path):
         known = [p.stem for p in visible(templates_dir(), "*.md")]
         raise PromptError(f"prompt.template={name}: no such template. {nearest(name, known)}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path}: not UTF-8 text (byte {error.start}).") from error
-    return parse_template(path.stem, text, str(path))
+    where = f"prompt.template={name}"
+    return parse_template(path.stem, read_text(path, where, PromptError), str(path))
 
 
 def parse_template(name: str, text: str, where: str) -> Template:
     """A template from its file's text; where is for messages. Raises PromptError."""
-    import yaml
-
     # Only a first line of three hyphens opens a head: a body may well hold such lines.
     match = re.match(r"\A---[ \t]*\n(.*?)^---[ \t]*$\n?(.*)\Z", text, re.DOTALL | re.MULTILINE)
     head, body = (match[1], match[2]) if match else ("", text)
-    try:
-        values = yaml.safe_load(head) or {}
-    except yaml.YAMLError as error:
-        raise PromptError(f"{where}: its head is not valid YAML ({' '.join(str(error).split())[:120]}).") from error
+    values = parse_yaml(head, f"{where}: its head", PromptError) or {}
     if not isinstance(values, dict):
         raise PromptError(f"{where}: its head must be keys and values.")
     types = {f.name: bool if f.name == "force_think_block" else str for f in fields(Template)}

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.errors import DataError, nearest
+from llm_dit.inputs import read_bytes
+from llm_dit.train.data.json_rows import MAX_ROWS_FILE
 from llm_dit.train.data.rows import KEYS, NAMES, Found
 
 
@@ -19,11 +21,8 @@ def csv_rows(path: Path) -> Iterator[Found]:
 
     Raises DataError for a head without the columns that every row needs.
     """
-    try:
-        # Bytes that are not UTF-8 are kept apart, so that they cost their own row alone.
-        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    # Bytes that are not UTF-8 are kept apart, so that they cost their own row alone.
+    text = read_bytes(path, str(path), DataError, MAX_ROWS_FILE).decode("utf-8-sig", errors="surrogateescape")
     records = csv.reader(
         io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
     )

@@ -7,11 +7,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from llm_dit.errors import DataError
+from llm_dit.inputs import decoded, read_bytes
 from llm_dit.train.data.rows import Found
 
+MAX_LINE = 4 * 2**20  # bytes
+MAX_ROWS_FILE = 2**30  # bytes of a file that is read at once; a .jsonl may be longer
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LISTS = ("items", "data")
 
@@ -36,11 +39,22 @@ def jsonl_rows(path: Path) -> Iterator[Found]:
     """One row a line; empty lines are passed over, and a broken line costs itself alone."""
     try:
         with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
+            for number, line in enumerate(_lines(file), 1):
+                if len(line) > MAX_LINE:
+                    yield f"{path.name}:{number}", f"a line of more than {MAX_LINE:,} bytes."
+                elif line.strip():
                     yield f"{path.name}:{number}", json_object(line)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long its beginning, a byte more than is taken."""
+    while line := file.readline(MAX_LINE + 1):
+        rest = line
+        while len(rest) > MAX_LINE:
+            rest = file.readline(MAX_LINE + 1)
+        yield line
 
 
 def json_object(line: bytes) -> dict[str, Any] | str:
@@ -58,12 +72,7 @@ def json_object(line: bytes) -> dict[str, Any] | str:
 
 def json_rows(path: Path) -> Iterator[Found]:
     """The items of the list, each at the line it begins on. Raises DataError: past a broken item nothing is sure."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}).") from error
+    text = decoded(read_bytes(path, str(path), DataError, MAX_ROWS_FILE), str(path), DataError)
     breaks = [match.start() for match in re.finditer("\n", text)]
 
     def place(at: int) -> str:

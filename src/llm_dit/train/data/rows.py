@@ -18,6 +18,7 @@ from typing import Any
 
 from llm_dit.config import MAX_PROMPT_CHARACTERS, DataConfig
 from llm_dit.errors import DataError, nearest
+from llm_dit.inputs import refuse_special
 from llm_dit.paths import user_path, visible
 from llm_dit.train.data.source import Source
 
@@ -132,6 +133,8 @@ def _reader(data: DataConfig, captions: bool) -> tuple[Iterator[Found], Path | N
             raise DataError(f"data.path={given}: no such file or folder. {_beside(path)}".rstrip())
     else:
         shards = [path]
+    for shard in shards:
+        refuse_special(shard, f"data.path={given}", DataError)
     kinds = {p.suffix.lower() for p in shards}
     if kinds == {".tar"}:
         return tar_rows(shards, captions, data.caption_lines), None, "the pictures are inside the .tar."
