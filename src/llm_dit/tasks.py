@@ -87,7 +87,7 @@ def is_drawn_before(path: Path, config: Config, seed: int) -> bool:
         recorded = check(record["config"])
         named = [p.key for p in parameters() if p.rule.place and p.rule.image]
         return all(get(recorded, k) == get(config, k) for k in named) and identity(recorded) == identity(config)
-    except (LabError, OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (LabError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

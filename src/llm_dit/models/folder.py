@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from llm_dit.errors import ModelError, nearest, one_line
-from llm_dit.inputs import decoded, is_special, read_bytes
+from llm_dit.inputs import is_special, read_bytes
 from llm_dit.paths import user_path, visible
 
 SHIPPED = Path(__file__).resolve().parent
@@ -121,7 +121,7 @@ def _reason(error: Exception, revision: str | None) -> str:
 def read_json(path: Path) -> dict:
     """A JSON file of a model folder, which must hold an object. Raises ModelError when it is missing or broken."""
     try:
-        value = json.loads(decoded(read_bytes(path, str(path), ModelError, MAX_JSON), str(path), ModelError))
+        value = json.loads(read_bytes(path, str(path), ModelError, MAX_JSON).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not valid JSON ({one_line(error)}).") from error
     if not isinstance(value, dict):
