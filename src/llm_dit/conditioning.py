@@ -81,9 +81,9 @@ def read_prompt(config: Config) -> str:
             f'no prompt: give it in quotes, as in {command_name()} "a red apple", or as prompt_file=PATH.'
         )
     where = f"prompt_file={config.prompt_file}"
-    text = read_text(user_path(config.prompt_file), where, PromptError, 4 * MAX_PROMPT_CHARACTERS).rstrip("\n")
+    text = read_text(user_path(config.prompt_file), where, PromptError).rstrip("\n")
     if len(text) > MAX_PROMPT_CHARACTERS:
-        raise PromptError(f"{where}: {len(text):,} characters; a prompt has at most {MAX_PROMPT_CHARACTERS:,}.")
+        raise PromptError(f"{where}: {len(text):,} characters; a prompt has at most {MAX_PROMPT_CHARACTERS:,} characters.")
     return text
 
 
