@@ -83,7 +83,8 @@ def read_prompt(config: Config) -> str:
     where = f"prompt_file={config.prompt_file}"
     text = read_text(user_path(config.prompt_file), where, PromptError).rstrip("\n")
     if len(text) > MAX_PROMPT_CHARACTERS:
-        raise PromptError(f"{where}: {len(text):,} characters; a prompt has at most {MAX_PROMPT_CHARACTERS:,} characters.")
+        limit = f"a prompt has at most {MAX_PROMPT_CHARACTERS:,} characters"
+        raise PromptError(f"{where}: {limit}, and this has {len(text):,}.")
     return text
 
 
