@@ -12,6 +12,7 @@ import pytest
 from llm_dit.errors import OutputError
 from llm_dit.files import (
     PREFIX,
+    append_lines,
     check_writable,
     put_in_place,
     remove_known,
@@ -140,3 +141,33 @@ def test_a_lock_keeps_what_a_file_of_its_name_holds_and_follows_no_link(tmp_path
     with pytest.raises(OSError, match="symbolic links"), locked(tmp_path / "link"):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "folder"])
+def test_lines_are_added_to_plain_files_alone(tmp_path, kind):
+    path, theirs = tmp_path / "log.jsonl", tmp_path / "theirs"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(theirs)
+    if kind == "link":
+        theirs.write_text("theirs")
+    with pytest.raises(OutputError, match=r"log\.jsonl"):
+        append_lines(path, b"{}\n")
+    assert (theirs.read_text() if theirs.exists() else None) == ("theirs" if kind == "link" else None)
+
+
+def test_lines_follow_half_a_line_on_one_of_their_own(tmp_path):
+    for _ in range(2):
+        append_lines(tmp_path / "a", b"1\n")
+    (tmp_path / "a").write_bytes(b"1\n{")
+    append_lines(tmp_path / "a", b"2\n")
+    assert (tmp_path / "a").read_bytes() == b"1\n{\n2\n"
+
+
+def test_a_folder_that_is_gone_is_told_and_not_made_again(tmp_path):
+    with pytest.raises(OutputError, match="gone is gone"):
+        append_lines(tmp_path / "gone" / "log.jsonl", b"1\n")
+    assert not (tmp_path / "gone").exists()

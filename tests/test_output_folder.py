@@ -6,7 +6,7 @@ import pytest
 
 from llm_dit.errors import OutputError
 from llm_dit.picture import identity
-from llm_dit.tasks import render_task
+from llm_dit.tasks import ProgressBars, render_task
 
 
 def draw(tiny, *overrides):
@@ -38,3 +38,17 @@ def test_a_dangling_link_is_told_before_drawing(tiny, tmp_path, monkeypatch):
     (tmp_path / "holiday.png").symlink_to(tmp_path / "nowhere" / "x.png")
     with pytest.raises(OutputError, match="is not this picture"):
         draw(tiny)
+
+
+def test_a_file_that_appears_while_drawing_stays(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    step = ProgressBars.step
+
+    def saved_by_the_user(*arguments):
+        (tmp_path / "holiday.json").write_text("theirs")
+        step(*arguments)
+
+    monkeypatch.setattr(ProgressBars, "step", saved_by_the_user)
+    with pytest.raises(OutputError, match="is not this picture"):
+        draw(tiny)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["theirs"]

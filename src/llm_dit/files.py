@@ -7,6 +7,7 @@ ever removed as leftovers, once their process is gone. Nothing here deletes thro
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -51,6 +52,30 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
             raise
         where = error.filename or next(iter(files))
         raise OutputError(f"{Path(where).parent}: cannot be written ({error.strerror or error}).") from error
+
+
+def append_lines(path: Path, data: bytes) -> None:
+    """Add whole lines to a file, made if need be; on return they are on the disk. Its folder must be there.
+
+    Half a line that a killed process left does not swallow the next one. Raises OutputError, also for a link or
+    anything else that is no plain file: it may lead to a file that is not ours.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        with os.fdopen(handle, "r+b", buffering=0) as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise OutputError(f"{path}: not a plain file, so nothing is added to it; move it away.")
+            if status.st_size and os.pread(handle, 1, status.st_size - 1) != b"\n":
+                data = b"\n" + data
+            file.write(data)
+            os.fsync(handle)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutputError(f"{path}: a link, which is not written through; move it away.") from error
+        gone = isinstance(error, FileNotFoundError) and not path.parent.is_dir()
+        why = f"{path.parent} is gone" if gone else error.strerror or error
+        raise OutputError(f"{path}: cannot be written ({why}).") from error
 
 
 def temporary_beside(target: Path) -> Path:

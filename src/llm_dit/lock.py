@@ -17,8 +17,11 @@ _warned = False
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Whether this process has the file to itself until the block ends; False if another one has it."""
+def locked(path: Path, mark: bytes = b"") -> Iterator[bool]:
+    """Whether this process has the file to itself until the block ends; False if another one has it.
+
+    mark: written into the file where it is empty, to tell whose it is.
+    """
     # Never cut short, and no link is followed: a file of this name that is not ours keeps what it holds.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     with os.fdopen(handle, "r+b", buffering=0) as file:
@@ -31,6 +34,8 @@ def locked(path: Path) -> Iterator[bool]:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
                 raise
             _warn_unlocked(path.parent)
+        if mark and not os.fstat(file.fileno()).st_size:
+            file.write(mark)
         yield True
 
 

@@ -38,7 +38,9 @@ def render_task(config: Config) -> list[str]:
     with ProgressBars(pictures=len(names)) as bars:
 
         def save(picture: Picture) -> None:
-            paths.append(str(save_picture(picture, folder, names[picture.record["seed"]])))
+            seed = picture.record["seed"]
+            refuse_taken(config, folder, {seed: names[seed]})  # something may have come while it was drawn
+            paths.append(str(save_picture(picture, folder, names[seed])))
             if len(paths) == 1:
                 for warning in picture.record["warnings"]:
                     bars.write(f"warning: {printable(warning)}", file=sys.stderr)

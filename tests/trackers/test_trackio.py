@@ -29,6 +29,7 @@ def test_a_sweep_becomes_a_project_with_one_run_per_cell_and_a_summary(sweep):
         "prompt.text": None,
         "seeds": [0, 1],
         "tiling.enabled": False,
+        "llm_dit_sweep": "hidden_layer",
     }
     assert config["_Group"] == "hidden_layer"
 
@@ -100,7 +101,11 @@ def test_labels_that_are_no_file_names(sweep):
     runs = trackio_runs(done.trackio, "sweep-one-two")
     ((name, run),) = runs.items()
     assert name.startswith("for people prompt=.._.._a_b, xx")
-    assert {k: v for k, v in run["config"].items() if not k.startswith("_")} == {"a": 1, "a.b": 2}
+    assert {k: v for k, v in run["config"].items() if not k.startswith("_")} == {
+        "a": 1,
+        "a.b": 2,
+        "llm_dit_sweep": "sweep.one/two",
+    }
     assert run["logs"][0]["nan"] == "NaN"
     assert run["logs"][0]["__step"] == 3.0
     assert "mean/nan" not in run["logs"][1]
@@ -126,6 +131,33 @@ for name in ("one", "two"):
     tracker.close()
 print(tracker.on, tracker.where(), file=sys.stderr)
 """
+
+
+FOREIGN_RUN = """
+import trackio
+from pathlib import Path
+from llm_dit.trackers.load import make_tracker
+run = trackio.init(project="s", name="summary", embed=False)
+run.log({"loss": 0.5})
+trackio.finish()
+media = Path("one/media/s/summary/theirs.png")
+media.parent.mkdir(parents=True, exist_ok=True)
+media.write_text("theirs")
+tracker = make_tracker("trackio", "sweep", trackio_dir=Path("one"))
+tracker.summary("s", [], [])
+tracker.close()
+"""
+
+
+def test_a_users_own_run_of_the_same_name_is_kept(tmp_path):
+    env = {**os.environ, "HOME": str(tmp_path), "TRACKIO_DIR": str(tmp_path / "one")}
+    ran = subprocess.run(
+        [sys.executable, "-c", FOREIGN_RUN],
+        cwd=tmp_path, env=env, text=True, capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "has a run 'summary' that llm-dit did not write" in ran.stderr
+    assert [log["loss"] for log in trackio_runs(tmp_path / "one", "s")["summary"]["logs"]] == [0.5]
+    assert (tmp_path / "one/media/s/summary/theirs.png").read_text() == "theirs"
 
 
 def test_a_second_folder_in_one_process_is_said_to_be_the_first(tmp_path):

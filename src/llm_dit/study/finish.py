@@ -57,7 +57,7 @@ def write_sweep_report(folder: SweepFolder, config: Config) -> Path:
 
 
 def existing_sweep(config: Config, name: str | None = None) -> SweepFolder:
-    """The folder of a sweep, of sweep.name by default. Raises ConfigError when there is none, with the nearest one."""
+    """The folder of a sweep, of sweep.name by default. Raises ConfigError when there is none of ours."""
     root = user_path(config.sweep.dir)
     there = [p.parent.name for p in root.glob("*/sweep.json")]
     key, name = ("report.sweeps", name) if name else ("sweep.name", config.sweep.name)
@@ -65,4 +65,7 @@ def existing_sweep(config: Config, name: str | None = None) -> SweepFolder:
         raise ConfigError(f"task={config.task} needs sweep.name=... {nearest('', there)}".strip())
     if name not in there:
         raise ConfigError(f"{key}={name}: no such sweep in {root}. {nearest(name, there)}")
-    return SweepFolder(root / name)
+    folder = SweepFolder(root / name)
+    if not folder.is_sweep():
+        raise ConfigError(f"{key}={name}: {folder.path / 'sweep.json'} is not of a sweep of llm-dit.")
+    return folder

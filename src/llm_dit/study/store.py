@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from typing import Any
 
 from llm_dit.config import Config
 from llm_dit.errors import OutputError, RecordError
-from llm_dit.files import remove_known, remove_leftovers, write_whole
+from llm_dit.files import append_lines, remove_known, remove_leftovers, write_whole
 from llm_dit.lock import locked
 from llm_dit.paths import user_path
 from llm_dit.picture import RECORD_VERSION, is_own_picture
@@ -54,7 +53,8 @@ class CellFolder:
     @contextmanager
     def lock(self, name: str = "lock") -> Iterator[bool]:
         """Whether this process has the cell to itself until the block ends; False if another one is at it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path.parent, self.path):  # not the sweep's: one that was removed is not made again
+            folder.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError), (self.path / "started").open("x") as file:
             file.write(str(time.time_ns()))
         with locked(self.path / name) as mine:
@@ -85,17 +85,7 @@ class CellFolder:
     def append(self, *records: dict[str, Any], name: str = "records.jsonl") -> None:
         """Add lines to a file of lines; on return they are on disk. Only under the lock."""
         data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
-        path = self.path / name
-        with path.open("ab") as file:
-            # A process killed in the middle of a write leaves half a line, which must not swallow the next one.
-            if file.tell():
-                with path.open("rb") as before:
-                    before.seek(-1, os.SEEK_END)
-                    if before.read(1) != b"\n":
-                        data = b"\n" + data
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self.path / name, data)
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
         """The whole lines of a file of lines; none when it is not there."""

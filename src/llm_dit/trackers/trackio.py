@@ -22,6 +22,7 @@ from llm_dit.trackers.base import Tally, ensure_writable, file_name, numbers, sh
 if TYPE_CHECKING:
     from trackio.run import Run
 
+MARK = "llm_dit_sweep"  # in the config of every run of ours: only what has it is ever replaced
 DEFAULT_FOLDER = "outputs/trackio"
 
 
@@ -112,7 +113,7 @@ class TrackioTracker:
                 project=project,
                 name=run_name,
                 group=sweep,
-                config=config,
+                config={**config, MARK: sweep},
                 embed=False,
                 auto_log_cpu=False,
                 auto_log_gpu=False,
@@ -148,13 +149,23 @@ class TrackioTracker:
 
 
 def forget(trackio: Any, project: str, run_name: str, folder: Path) -> None:
-    """Remove the run that an earlier attempt at this cell left, with its copies of pictures."""
+    """Remove the run that an earlier attempt at this cell left, with its copies of pictures.
+
+    Raises TrackioError for a run or pictures of that name that are not this program's.
+    """
     if not (folder / f"{project}.db").exists():
         return
-    for run in trackio.Api().runs(project):
-        if run.name == run_name:
-            run.delete()
-    shutil.rmtree(folder / "media" / project / run_name, ignore_errors=True)
+    before = [run for run in trackio.Api().runs(project) if run.name == run_name]
+    media = folder / "media" / project / run_name
+    if any(MARK not in (run.config or {}) for run in before) or (not before and os.path.lexists(media)):
+        raise TrackioError(
+            f"the project {project} in {folder} has a run {run_name!r} that llm-dit did not write, so it is kept and "
+            "nothing is sent there; take another sweep.name or TRACKIO_DIR."
+        )
+    for run in before:
+        run.delete()
+    if not any(place.is_symlink() for place in (media, media.parent, media.parent.parent)):
+        shutil.rmtree(media, ignore_errors=True)
 
 
 def keep_the_account_out() -> None:

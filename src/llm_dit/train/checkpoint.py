@@ -86,6 +86,19 @@ def header(plain: Mapping[str, Any]) -> dict[str, str]:
     return {"format": "pt", HEADER_KEY: json.dumps({**plain, "versions": versions()}, ensure_ascii=False)}
 
 
+def is_own_weights(path: Path) -> bool:
+    """Whether this is a safetensors file, and no link to one, that a training here has written."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        with safe_open(path, "pt") as file:
+            return HEADER_KEY in (file.metadata() or {})
+    except (OSError, ValueError, SafetensorError):
+        return False
+
+
 def write_checkpoint(folder: Path, state: State, keep: int) -> Path:
     """Write folder/step-N, then delete all but the newest `keep`. Raises OutputError, leaving earlier ones whole."""
     from safetensors import SafetensorError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import RenderError
-from llm_dit.files import write_whole
+from llm_dit.files import append_lines, write_whole
 from llm_dit.train.flow import BANDS
 
 if TYPE_CHECKING:
@@ -107,6 +107,5 @@ def cut_log(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def append_log(path: Path, line: dict[str, Any]) -> None:
-    """Add a line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    """Add a line. Raises OutputError, also when the training's folder is gone."""
+    append_lines(path, f"{json.dumps(line)}\n".encode())

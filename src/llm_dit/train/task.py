@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from llm_dit.lock import locked
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.models.place import choose_placement
 from llm_dit.paths import user_path
+from llm_dit.train.checkpoint import is_own_weights
 from llm_dit.train.outputs import PARTS as COMPONENTS
+from llm_dit.train.outputs import WEIGHTS
 from llm_dit.versions import versions
 
 # What may change between a checkpoint and the run that goes on from it: where things go, how it is computed, how long.
@@ -30,6 +33,7 @@ FREE = {
         "validate_every", "save_dtype",
     )
 } | {"model.name", "model.sizes", "model.vocabulary"}  # fmt: skip
+LOCK_MARK = b"llm-dit: a training\n"
 SHARED_GROUPS = ("train.", "model.", "encoder_layer.")
 OF_DISTILLATION = ("sampler.", "guidance.", "default_size")  # the teacher's and the grid's
 # While one process encodes the data or validates, the others wait; the usual ten minutes would end the training.
@@ -76,6 +80,7 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     refuse_own_source(folder, config)
     accelerator.wait_for_everyone()  # with resume=false, before any process makes the folder that is free
     make_folder(folder)
+    refuse_foreign_weights(folder, settings.method)
     with alone_in(folder) if main else contextlib.nullcontext(), translated_memory_errors():
         processes = (accelerator.process_index, accelerator.num_processes)
         job = make_job(config, dataset, parts, Where(device, autocast, *processes, accelerator.prepare))
@@ -97,6 +102,8 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
         refuse_nothing_finite(trained)
         if not main:
             return folder
+        if not (folder / "lock").is_file():
+            raise OutputError(f"{folder}: the training's folder was removed while it ran.")
         about = {**facts, "step": training.step}
         with training.averaged():
             saved = job.save(folder, about)
@@ -214,16 +221,38 @@ def refuse_foreign(folder: Path) -> None:
     there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     there = {name for name in there if not name.startswith(PREFIX)}
     begun = any((p / "state.json").is_file() for p in (folder / "checkpoints").glob("step-*"))
-    empty_lock = (folder / "lock").is_file() and not (folder / "lock").stat().st_size
-    alone = there <= {"lock", "log.jsonl", "checkpoints", "validation", "wandb"}
-    if there and not (begun or (empty_lock and alone) or is_train_record(folder / "train.json")):
+    begun = begun or there == {"lock"} or is_marked(folder / "lock")
+    if there and not (begun or is_train_record(folder / "train.json")):
         raise OutputError(
             f"{folder}: holds {min(there)!r} and no training of llm-dit, so nothing is written there. Take another "
             "train.name."
         )
-    for name in (*COMPONENTS, "checkpoints", "validation", "lora.safetensors"):
+    for name in (*COMPONENTS, "checkpoints", "validation", "lora.safetensors", "log.jsonl", "lock", "train.json"):
         if (folder / name).is_symlink():
             raise OutputError(f"{folder / name}: a link, which is not written through. Take another train.name.")
+
+
+def is_marked(lock: Path) -> bool:
+    """Whether a file is the lock of a training."""
+    try:
+        return not lock.is_symlink() and lock.is_file() and lock.read_bytes() == LOCK_MARK
+    except OSError:
+        return False
+
+
+def refuse_foreign_weights(folder: Path, method: str) -> None:
+    """Raises OutputError for weights in the way of those that will be saved and that no training here has written."""
+    if method == "lora":
+        place = weights = folder / "lora.safetensors"
+    else:
+        place = folder / ("vae" if method == "vae" else "transformer")
+        weights = place / WEIGHTS
+    if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
+        return
+    if not is_own_weights(weights):
+        raise OutputError(
+            f"{place}: holds weights of another origin, which are not written over. Take another train.name."
+        )
 
 
 def is_train_record(path: Path) -> bool:
@@ -238,10 +267,11 @@ def is_train_record(path: Path) -> bool:
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Within, no other process trains in the folder. Raises OutputError when one does."""
-    with locked(folder / "lock") as mine:
+    with locked(folder / "lock", LOCK_MARK) as mine:
         if not mine:
             raise OutputError(f"{folder}: another process trains there. Wait for it, or take another train.name.")
-        remove_leftovers(folder, folder / "checkpoints")
+        parts = (Path(where) for part in COMPONENTS for where, _, _ in os.walk(folder / part))
+        remove_leftovers(folder, folder / "checkpoints", folder / "validation", *parts)
         yield
 
 

@@ -192,3 +192,16 @@ def test_only_texts_with_words_of_the_assistant_are_encoded_anew():
     for overrides in (["prompt.assistant=ok"], ["prompt.thinking=hm"]):
         now, before = keys(*overrides)
         assert now != before
+
+
+def test_a_users_file_with_the_name_of_the_remembered_models_stays(write_rows, dataset, tiny_model_folder, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "models.json").write_text('{"theirs": 1}')
+    dataset(write_rows(1), f"model.path={tiny_model_folder}")
+    assert (tmp_path / "cache" / "models.json").read_text() == '{"theirs": 1}'
+    ours = tmp_path / "cache" / "llm-dit-models.json"
+    assert json.loads(ours.read_text())["llm_dit"] == "fingerprints of models"
+    ours.write_text('{"theirs": 1}')
+    with pytest.raises(OutputError, match="was not written by llm-dit"):
+        dataset(write_rows(1), f"model.path={tiny_model_folder}")
+    assert ours.read_text() == '{"theirs": 1}'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,8 @@ def save_metadata(path: str | Path, record: Mapping[str, Any]) -> Path:
     """Write a record as JSON beside a picture (X.png gives X.json), whole or not at all; returns the JSON's path.
 
     numpy numbers and arrays, paths and tuples are written as what they hold; numbers that are not finite as null.
-    Raises OutputError when it cannot be written or holds something else.
+    Raises OutputError when it cannot be written or holds something else, and for a JSON that is there and is neither
+    this one nor a record of llm-dit.
     """
     path = user_path(path)
     if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".json"):
@@ -122,8 +124,21 @@ def save_metadata(path: str | Path, record: Mapping[str, Any]) -> Path:
     else:
         path = path.with_name(path.name + ".json")
     text = json.dumps(_plain(record, str(path)), indent=2, ensure_ascii=False)
+    if os.path.lexists(path) and not _may_replace(path, text):
+        raise OutputError(f"{path}: holds something else than a picture's record, so it is not written over.")
     write_whole({path: text.encode()})
     return path
+
+
+def _may_replace(path: Path, text: str) -> bool:
+    """Whether a file holds this very text or a record of a picture drawn here."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        there = path.read_text(encoding="utf-8")
+        return there == text or "record_version" in dict(json.loads(there))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def heat_colours() -> np.ndarray:

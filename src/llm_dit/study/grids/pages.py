@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from llm_dit.errors import OutputError
 from llm_dit.metrics.registry import METRICS, metric_of
 from llm_dit.study.grids.grid import Tile, choose_layout, draw_grids
 from llm_dit.study.grids.sheet import is_own_sheet
@@ -33,6 +34,8 @@ def write_grids(folder: SweepFolder) -> list[Path]:
     tiles = fold_sparse_axes(tiles)
     row_axes, column_axes = choose_layout(labels_of_axes(tiles))
     grids = folder.path / "grids"
+    if grids.is_symlink():
+        raise OutputError(f"{grids}: a link, which is not written through; move it away.")
     before = set(grids.glob("grid*.png"))
     drawn = draw_grids(
         tiles,
@@ -44,7 +47,7 @@ def write_grids(folder: SweepFolder) -> list[Path]:
         subtitle="  ·  ".join(filter(None, [f"{len(tiles)} pictures", below])),
     )
     for stale in before - set(drawn):  # a grid that has since been split, or pages that are now one
-        if not grids.is_symlink() and is_own_sheet(stale):
+        if is_own_sheet(stale):
             stale.unlink(missing_ok=True)
     return drawn
 

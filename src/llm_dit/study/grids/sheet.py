@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,10 +223,13 @@ def paint(sheet: Sheet) -> Image.Image:
 
 
 def write_sheet(sheet: Sheet, path: str | Path) -> Path:
-    """Paint a sheet into a PNG, whole or not at all. Raises OutputError, also for a name that is not of a PNG."""
+    """Paint a sheet into a PNG, whole or not at all. Raises OutputError, also for a name that is not of a PNG
+    or that something else than a sheet of ours has."""
     path = user_path(path)
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path}: it is written as PNG, so its name must end in .png.")
+    if os.path.lexists(path) and not is_own_sheet(path):
+        raise OutputError(f"{path}: not a sheet that was drawn by llm-dit, so it is not written over; move it away.")
     png = io.BytesIO()
     about = PngInfo()
     about.add_text(SHEET_KEY, "1")

@@ -22,7 +22,7 @@ from llm_dit.models.place import choose_placement
 from llm_dit.paths import user_path
 from llm_dit.seeds import seed_words
 from llm_dit.train.data.embeddings import empty_text, encode_texts, text_settings
-from llm_dit.train.data.identity import encoder_identity, vae_identity
+from llm_dit.train.data.identity import MODELS_FILE, encoder_identity, vae_identity
 from llm_dit.train.data.items import Item, usable_items
 from llm_dit.train.data.latents import encode_pictures, image_of, latents_of
 from llm_dit.train.data.order import Order
@@ -177,7 +177,7 @@ def _encode(
 
     hw = config.hardware
     models = Models(config, choose_placement(hw.device, hw.dtype, hw.offload), parts)
-    memory = cache / "models.json" if cache else None
+    memory = cache / MODELS_FILE if cache else None
     dtype = getattr(torch, data.cache_dtype)
 
     told = (encoder_identity(models, memory), text_settings(config), data.cache_dtype)

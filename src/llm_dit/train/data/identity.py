@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from llm_dit.config import ModelConfig
+from llm_dit.errors import OutputError
 from llm_dit.files import write_whole
 from llm_dit.models.cache import Models
 from llm_dit.models.folder import component_folder, language_model_folder
 from llm_dit.models.load import RANDOM
 from llm_dit.paths import user_path
 
+MODELS_FILE = "llm-dit-models.json"
+KIND = ("llm_dit", "fingerprints of models")  # the entry that tells the file for ours
 PROBE = "A red fox, 2 owls; <|im_start|> über 狐"
 
 
@@ -75,7 +79,7 @@ def _remembered(
     if not places or memory is None or stamp not in known:
         said = load()
         if places and memory is not None:
-            write_whole({memory: json.dumps({**known, stamp: said}, indent=1).encode()})
+            write_whole({memory: json.dumps({**dict([KIND]), **known, stamp: said}, indent=1).encode()})
     else:
         said = known[stamp]
     return hashlib.sha256(f"{said} {models.placement.dtype}".encode()).hexdigest()[:16]
@@ -92,8 +96,13 @@ def _stamp(places: Iterable[Path]) -> str:
 
 
 def _read(memory: Path | None) -> dict[str, str]:
-    try:
-        values = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
-    except (OSError, ValueError, RecursionError):
+    """What is remembered. Raises OutputError for a file of that name that is not ours."""
+    if memory is None or not os.path.lexists(memory):
         return {}
-    return values if isinstance(values, dict) else {}
+    try:
+        values = {} if memory.is_symlink() else json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        values = {}
+    if not isinstance(values, dict) or values.get(KIND[0]) != KIND[1]:
+        raise OutputError(f"{memory}: was not written by llm-dit; move it away, or take another data.cache.")
+    return values
