@@ -22,13 +22,13 @@ from llm_dit.images.png import text_of
 from llm_dit.images.read import picture_bytes, upright_size
 from llm_dit.inputs import refuse_special
 from llm_dit.paths import user_path
+from llm_dit.records_schema import RECORD_VERSION, PictureRecord, check_version, checked, parse
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from PIL import Image
 
-RECORD_VERSION = 1
 PNG_KEY = "llm_dit"
 MAX_RECORD = 16 * 2**20  # bytes
 
@@ -95,14 +95,10 @@ def read_record(path: str | Path) -> dict[str, Any]:
     if text is None:
         upright_size(path)  # says so where it is no picture at all
         raise ImageError(f"{path}: carries no record of llm-dit, so it cannot be drawn again from itself.")
-    try:
-        record = json.loads(text)
-        version = record["record_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ImageError(f"{path}: its record is damaged.") from error
-    if version != RECORD_VERSION:
-        raise ImageError(f"{path}: its record has version {version}; this release reads version {RECORD_VERSION}.")
-    return record
+    where = f"{path}: its record"
+    record = parse(text, dict, where, ImageError)
+    check_version(record, "record_version", RECORD_VERSION, where, ImageError)
+    return checked(record, PictureRecord, where, ImageError)
 
 
 def is_own_picture(path: Path) -> bool:

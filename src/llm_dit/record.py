@@ -14,8 +14,9 @@ from llm_dit.denoise.sigmas import steps_of
 from llm_dit.denoise.skip import layers_to_skip
 from llm_dit.denoise.text_axis import describe_text_axis
 from llm_dit.models.lora import describe_loras, idle_loras
-from llm_dit.picture import RECORD_VERSION, file_sha256, pixels_sha256
+from llm_dit.picture import file_sha256, pixels_sha256
 from llm_dit.record_prompts import describe_diversity, describe_mix, idle_on_picture, idle_prompts, text_warnings
+from llm_dit.records_schema import RECORD_VERSION
 from llm_dit.text.emphasis import has_weights
 from llm_dit.versions import versions
 

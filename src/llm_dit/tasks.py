@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from llm_dit.files import check_writable
 from llm_dit.foreseen import asked_size, foreseen, prompt_warnings, reader_of
 from llm_dit.paths import user_path
 from llm_dit.picture import Picture, identity, picture_name, read_record, save_picture
+from llm_dit.records_schema import PictureRecord, read_object
 from llm_dit.replay import compare_with_original, config_from_image
 
 
@@ -82,7 +82,7 @@ def is_drawn_before(path: Path, config: Config, seed: int) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     try:
-        record = read_record(path) if path.suffix == ".png" else json.loads(path.read_bytes())
+        record = read_record(path) if path.suffix == ".png" else read_object(path, PictureRecord) or {}
         if record["seed"] != seed:
             return False
         # An identity hashes the files that its config names. A record is not believed: it has to name this run's own.

@@ -132,7 +132,7 @@ def _draw_missing(
 ) -> None:
     folder.clear_leftovers()
     prompts, seeds = prompts_of(config), seeds_of(config)
-    known = {(r["prompt_id"], r["seed"]): r for r in folder.records()}
+    known = {(r["prompt_id"], r["seed"]): r for r in folder.records(whole=True)}
     wanted = [(p, s) for p in prompts for s in seeds]
     kept = [known[p.id, s] for p, s in wanted if (p.id, s) in known and known[p.id, s]["prompt"] == p.prompt]
     outcome.kept = len(kept)
@@ -170,7 +170,7 @@ def _draw_missing(
         part = max(AT_ONCE, config.hardware.batch_size)
         for i in range(0, len(missing), part):
             render(replace(drawn, seeds=missing[i : i + part]), parts=parts, on_picture=keep)
-    records = folder.records()
+    records = folder.records(whole=True)
     if {(p.id, s) for p, s in wanted} - {(r["prompt_id"], r["seed"]) for r in records}:
         raise OutputError(f"{folder.path}: pictures were removed while the cell was drawn; the same command continues.")
     summary = {

@@ -94,7 +94,7 @@ def seconds_per_forward(folder: SweepFolder, config: Config) -> float | None:
             seen = [
                 row_of(cell, r)["seconds"] / r["nfe"]
                 for cell in SweepFolder(path).cells()
-                for r in cell.records()
+                for r in cell.records(whole=True)
                 if r["config"]["model"]["path"] == config.model.path and r["width"] * r["height"] == size
             ]
             if seen:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llm_dit.errors import LabError
 from llm_dit.study.store import SweepFolder
 
 INTERVAL = 0.5  # seconds between looks
@@ -75,7 +76,7 @@ class SweepProgress:
             record = json.loads(line)
             picture = (record["prompt_id"], record["seed"])
             self._last = str(self.folder.cell(cell_id).path / record["path"])
-        except (ValueError, KeyError, TypeError):  # half a line that a killed process left
+        except (LabError, ValueError, KeyError, TypeError, RecursionError):  # half a line that a killed process left
             return
         if any(picture == wanted[:2] for wanted in self.wanted[cell_id]):
             self._done[cell_id].add(picture)

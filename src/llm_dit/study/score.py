@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import ImageError
+from llm_dit.records_schema import ScoreLine
 from llm_dit.study.prompts import Element
 from llm_dit.study.store import CellFolder
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from llm_dit.metrics.base import Metric, Sample
 
 FILE = "scores.jsonl"
-REQUIRED = {"metric", "identity", "prompt_id", "seed", "input", "grouped", "values", "truncated"}
 Key = tuple[str, int]
 
 
@@ -49,8 +49,8 @@ def score_cell(
     with cell.lock("score.lock") as mine:
         if not mine:
             return Scored()
-        done, records = Scored(), cell.records()
-        lines = [line for line in cell.lines(FILE) if line.keys() >= REQUIRED]
+        done, records = Scored(), cell.records(whole=True)
+        lines = cell.lines(FILE, ScoreLine)
         for metric in metrics:
             # A grouped metric is given all seeds of a prompt at once, any other one as many pictures as fit a batch.
             size = metric.batch_size
@@ -150,9 +150,7 @@ def scores_of(cell: CellFolder, records: Sequence[dict[str, Any]]) -> dict[Key, 
             key = (r["prompt_id"], r["seed"])
             valid[key] = {True: input_hash(group, r), False: input_hash([r], r)}
     columns: dict[Key, dict[str, Any]] = {}
-    for line in cell.lines(FILE):
-        if not line.keys() >= REQUIRED:
-            continue
+    for line in cell.lines(FILE, ScoreLine):
         key = (line["prompt_id"], line["seed"])
         if key in valid and line["input"] == valid[key][line["grouped"]]:
             told = {f"identity_{line['metric']}": line["identity"], f"truncated_{line['metric']}": line["truncated"]}

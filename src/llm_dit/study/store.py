@@ -26,12 +26,24 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from llm_dit.config import Config
-from llm_dit.errors import OutputError, RecordError
+from llm_dit.errors import LabError, OutputError, RecordError
 from llm_dit.files import append_lines, remove_known, remove_leftovers, write_whole
 from llm_dit.lock import locked
 from llm_dit.paths import user_path
-from llm_dit.picture import RECORD_VERSION, is_own_picture
+from llm_dit.picture import is_own_picture
+from llm_dit.records_schema import (
+    OF_EVERY_LINE,
+    Cell,
+    Failure,
+    Sweep,
+    SweepLine,
+    lines_of,
+    read_bytes,
+    read_object,
+    stays_inside,
+)
 
+AGAIN = "Delete it and run the sweep again."
 REFUSED = "refused-"  # begins the folder of a cell whose settings contradict each other: it holds failed.json alone
 REFUSED_ID = re.compile(rf"{REFUSED}[0-9a-f]{{6}}")
 CELL_FILES = ("cell.json", "failed.json", "records.jsonl", "scores.jsonl", "started", "lock", "score.lock")
@@ -60,44 +72,29 @@ class CellFolder:
         with locked(self.path / name) as mine:
             yield mine
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, whole: bool = False) -> list[dict[str, Any]]:
         """The records of pictures whose files are there, the last one of each prompt and seed, in order.
 
-        Raises RecordError for a record of another version, or one that lacks what every record has.
+        Raises RecordError for a record of another version, or one that lacks what every record has; with whole, one
+        that lacks what the table and a tracker read.
         """
         found: dict[tuple[str, int], dict[str, Any]] = {}
-        for record in self.lines("records.jsonl"):
-            self._check(record)
+        for record in lines_of(self.path / "records.jsonl", SweepLine, None if whole else OF_EVERY_LINE):
             if (self.path / record["path"]).is_file():
                 found[record["prompt_id"], record["seed"]] = record
         return list(found.values())
-
-    def _check(self, record: dict[str, Any]) -> None:
-        path, version = self.path / "records.jsonl", record.get("record_version", RECORD_VERSION)
-        if version != RECORD_VERSION:
-            raise RecordError(f"{path}: a record has version {version}; this release reads version {RECORD_VERSION}.")
-        if isinstance(record.get("path"), str) and not stays_inside(record["path"]):
-            raise RecordError(f"{path}: a record's path {record['path'][:80]!r} leads out of the cell's folder.")
-        lacking = [key for key in ("path", "prompt_id", "seed", "pixels_sha256", "axes") if key not in record]
-        if lacking:
-            raise RecordError(f"{path}: a line is no record of a picture (it lacks {', '.join(lacking)}); delete it.")
 
     def append(self, *records: dict[str, Any], name: str = "records.jsonl") -> None:
         """Add lines to a file of lines; on return they are on disk. Only under the lock."""
         data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
         append_lines(self.path / name, data)
 
-    def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """The whole lines of a file of lines; none when it is not there."""
-        try:
-            text = (self.path / name).read_bytes()
-        except FileNotFoundError:
-            return
-        for line in text.split(b"\n"):
-            with contextlib.suppress(ValueError):  # half a line, half a character
-                values = json.loads(line.decode())
-                if isinstance(values, dict):
-                    yield values
+    def lines(self, name: str, shape: type) -> list[dict[str, Any]]:
+        """The whole lines of a file of lines; none when it is not there.
+
+        Raises RecordError for a line of another shape or version, or whose path leads out of the cell's folder.
+        """
+        return lines_of(self.path / name, shape)
 
     def clear_leftovers(self) -> None:
         """Remove what a killed process was in the middle of writing. Only under the lock."""
@@ -126,7 +123,7 @@ class CellFolder:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the cell, or None when it is not there. Raises RecordError when it is damaged."""
-        return read_json(self.path / name)
+        return read_object(self.path / name, Cell if name == "cell.json" else Failure, AGAIN)
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
@@ -200,33 +197,14 @@ class SweepFolder:
 
     def read(self) -> dict[str, Any]:
         """sweep.json, or an empty dict when it is not there. Raises RecordError when it is damaged."""
-        return read_json(self.path / "sweep.json") or {}
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file, None when there is no file. Raises RecordError when it is damaged."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, OSError) as error:
-        raise RecordError(f"{path}: cannot be read ({error}); delete it and run the sweep again.") from error
-    if not isinstance(values, dict):
-        raise RecordError(f"{path}: holds no JSON object; delete it and run the sweep again.")
-    return values
-
-
-def stays_inside(path: str) -> bool:
-    """Whether a path that a file gives leads to something below its folder, links aside."""
-    parts = PurePath(path).parts
-    return bool(parts) and not PurePath(path).is_absolute() and ".." not in parts and "\0" not in path
+        return read_object(self.path / "sweep.json", Sweep, AGAIN) or {}
 
 
 def started(folder: Path) -> int:
     """When a cell was first taken up, in nanoseconds; 0 when that is not known."""
     try:
-        return int((folder / "started").read_text())
-    except (OSError, ValueError):
+        return int(read_bytes(folder / "started"))
+    except (LabError, OSError, ValueError):
         return 0
 
 

@@ -19,7 +19,7 @@ def rows(folder: SweepFolder) -> list[dict[str, Any]]:
 
 def rows_of(cell: CellFolder) -> list[dict[str, Any]]:
     """A cell's rows: row_of each record, and its scores."""
-    records = cell.records()
+    records = cell.records(whole=True)
     scores = scores_of(cell, records)
     return [row_of(cell, r) | scores.get((r["prompt_id"], r["seed"]), {}) for r in records]
 

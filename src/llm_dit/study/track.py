@@ -32,7 +32,7 @@ class CellTracking:
             self.tracker.log_image(path, caption(record), numbers(record))
             return
         self.start()
-        for known in self.cell.records():
+        for known in self.cell.records(whole=True):
             self.tracker.log_image(self.cell.path / known["path"], caption(known), numbers(known))
 
     def start(self) -> None:
@@ -44,7 +44,7 @@ class CellTracking:
         if status == "failed" and not self.started:
             self.start()
         if self.started:
-            scores = scores_of(self.cell, self.cell.records())
+            scores = scores_of(self.cell, self.cell.records(whole=True))
             self.tracker.finish_cell(status, mean_scores(scores.values()))
 
 
@@ -80,7 +80,7 @@ def arms_table(folder: SweepFolder) -> list[dict[str, Any]]:
 
 def labels_of(cell: CellFolder) -> dict[str, str]:
     """The swept keys' values of a cell, also of one that failed before its first picture."""
-    records = cell.records()
+    records = cell.records(whole=True)
     return records[0]["axes"] if records else (cell.read("failed.json") or {}).get("labels", {})
 
 
@@ -104,7 +104,7 @@ def sync(config: Config, folder: SweepFolder, grids: Sequence[Path]) -> tuple[Re
 
     cells = []
     for cell in folder.cells():
-        records = cell.records()
+        records = cell.records(whole=True)
         if records or cell.status == "failed":
             summary = cell.read("cell.json") or (records or [{}])[0]
             settings = flat_config(check(summary["config"])) if "config" in summary else labels_of(cell)

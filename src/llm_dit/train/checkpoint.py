@@ -19,14 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import OutputError, RecordError
+from llm_dit.errors import OutputError, RecordError, told
 from llm_dit.files import put_in_place, remove_known, temporary_beside
+from llm_dit.records_schema import TrainState, check_version, checked, read_object
 from llm_dit.versions import versions
 
 if TYPE_CHECKING:
     import torch
 
 STATE_VERSION = 1
+KINDS = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "muon": {"momentum_buffer"}}  # of a weight's state
+BEFORE = "Delete the checkpoint to go on from the one before."
 HEADER_KEY = "llm_dit"
 STEP = re.compile(r"step-\d{8}")
 FILES = ("state.json", "weights.safetensors", "average.safetensors", "optimizer.safetensors")  # in this order removed
@@ -165,23 +168,81 @@ def read_checkpoint(folder: Path) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    def tensors(name: str) -> dict[str, torch.Tensor]:
+        if not (folder / name).is_file():
+            raise RecordError(f"{folder / name}: there is no such file. {BEFORE}")
+        try:
+            return load_file(folder / name)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise RecordError(f"{folder / name}: damaged ({told(error)}). {BEFORE}") from error
+
+    path = folder / "state.json"
+    plain = read_object(path, dict, BEFORE) or {}
+    check_version(plain, "state_version", STATE_VERSION, str(path))
     try:
-        plain = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if plain["state_version"] != STATE_VERSION:
+        checked(plain, TrainState, str(path))
+    except RecordError as error:
+        raise RecordError(f"{error} {BEFORE}") from error
+    average = tensors("average.safetensors") if os.path.lexists(folder / "average.safetensors") else None
+    return State(tensors("weights.safetensors"), average, tensors("optimizer.safetensors"), plain)
+
+
+def check_tensors(state: State, trained: Mapping[str, torch.Tensor], averaged: bool, where: Path) -> None:
+    """Raises RecordError for tensors of other names or shapes than the weights in training."""
+    groups = {"weights": state.weights} | ({"average": state.average or {}} if averaged else {})
+    for group, tensors in groups.items():
+        file = where / f"{group}.safetensors"
+        for name in sorted(trained.keys() ^ tensors.keys()):
+            what = "lacks" if name in trained else "holds, beside those in training,"
+            raise RecordError(f"{file}: {what} {name}. {BEFORE}")
+        for name, p in trained.items():
+            if tensors[name].shape != p.shape:
+                shapes = f"is {list(tensors[name].shape)}, is {list(p.shape)} in training"
+                raise RecordError(f"{file}: {name} {shapes}. {BEFORE}")
+            if not tensors[name].is_floating_point():
+                raise RecordError(f"{file}: {name} is {tensors[name].dtype}, no floating point. {BEFORE}")
+
+
+def check_optimizer_tensors(
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    trained: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+    where: Path,
+) -> None:
+    """Raises RecordError for a state that belongs to other optimisers or weights, or of another shape.
+
+    adamw8bit's blocks are bitsandbytes' own; only what has the weight's shape by name is compared.
+    """
+    file = where / "optimizer.safetensors"
+    names = {id(p): name for name, p in trained.items()}
+    owned = {
+        (o, names[id(p)]) for o, optimizer in optimizers.items() for g in optimizer.param_groups for p in g["params"]
+    }
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for key, tensor in tensors.items():
+        owner, _, rest = key.partition("/")
+        name, _, kind = rest.partition("/")
+        if (owner, name) not in owned:
+            raise RecordError(f"{file}: {key} belongs to no optimiser and weight of this training. {BEFORE}")
+        kinds.setdefault((owner, name), set()).add(kind)
+        shape = torch_shape(kind, trained[name])
+        if shape is not None and list(tensor.shape) != shape:
+            raise RecordError(f"{file}: {key} is {list(tensor.shape)}, is {shape} in training. {BEFORE}")
+        if owner in KINDS and not tensor.is_floating_point():
+            raise RecordError(f"{file}: {key} is {tensor.dtype}, no floating point. {BEFORE}")
+    for (owner, name), found in kinds.items():
+        if owner in KINDS and found != KINDS[owner]:
             raise RecordError(
-                f"{folder}: a checkpoint of version {plain['state_version']}; this release reads {STATE_VERSION}."
+                f"{file}: {owner}/{name} has {', '.join(sorted(found))} rather than "
+                f"{', '.join(sorted(KINDS[owner]))}. {BEFORE}"
             )
-        average = folder / "average.safetensors"
-        return State(
-            load_file(folder / "weights.safetensors"),
-            load_file(average) if average.is_file() else None,
-            load_file(folder / "optimizer.safetensors"),
-            plain,
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RecordError(
-            f"{folder}: the checkpoint is damaged ({error}). Delete it to go on from the one before."
-        ) from error
+
+
+def torch_shape(kind: str, weight: torch.Tensor) -> list[int] | None:
+    """The shape of a kind of optimiser state of a weight, None where it is not known."""
+    if kind == "step":
+        return []
+    return list(weight.shape) if kind in ("exp_avg", "exp_avg_sq", "momentum_buffer", "state1", "state2") else None
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: Path) -> None:

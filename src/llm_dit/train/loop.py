@@ -21,7 +21,9 @@ from llm_dit.config import TrainConfig
 from llm_dit.errors import RenderError
 from llm_dit.train.checkpoint import (
     State,
+    check_optimizer_tensors,
     check_same,
+    check_tensors,
     checkpoints,
     optimizer_tensors,
     read_checkpoint,
@@ -93,6 +95,8 @@ class Training:
         if found:
             state = read_checkpoint(found[-1])
             check_same(state.plain, self.facts, found[-1])
+            check_optimizer_tensors(self.optimizers, self.trained, state.optimizer, found[-1])
+            check_tensors(state, self.trained, self.average is not None, found[-1])
             with torch.no_grad():
                 for name, p in self.trained.items():
                     p.copy_(state.weights[name])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_dit.errors import RenderError
 from llm_dit.files import append_lines, write_whole
+from llm_dit.records_schema import LogLine, lines_of
 from llm_dit.train.flow import BANDS
 
 if TYPE_CHECKING:
@@ -87,16 +88,8 @@ class Meter:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log that are whole."""
-    if not path.is_file():
-        return []
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:  # the last one, cut short
-            break
-    return lines
+    """The lines of a log that are whole. Raises RecordError for one that is none of a training."""
+    return lines_of(path, LogLine)
 
 
 def cut_log(path: Path, step: int) -> list[dict[str, Any]]:

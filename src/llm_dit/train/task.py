@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from llm_dit.config import Config, get, parameters, to_dict
-from llm_dit.errors import ConfigError, OutputError
+from llm_dit.errors import ConfigError, OutputError, RecordError
 from llm_dit.files import PREFIX, remove_leftovers, write_whole
 from llm_dit.lock import locked
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.models.place import choose_placement
 from llm_dit.paths import user_path
+from llm_dit.records_schema import read_object
 from llm_dit.train.checkpoint import is_own_weights
 from llm_dit.train.outputs import PARTS as COMPONENTS
 from llm_dit.train.outputs import WEIGHTS
@@ -258,10 +259,10 @@ def refuse_foreign_weights(folder: Path, method: str) -> None:
 def is_train_record(path: Path) -> bool:
     """Whether a file is the train.json that a training ends with."""
     try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        values = read_object(path, dict)
+    except RecordError:
         return False
-    return isinstance(values, dict) and {"config", "saved", "trained_parameters"} <= values.keys()
+    return values is not None and {"config", "saved", "trained_parameters"} <= values.keys()
 
 
 @contextlib.contextmanager

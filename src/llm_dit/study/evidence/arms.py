@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from llm_dit.errors import ConfigError, nearest
+from llm_dit.records_schema import SweepLine
 from llm_dit.study.axes import is_number, label_of, read_value, same, typed
 from llm_dit.study.store import SweepFolder
 
@@ -135,7 +136,7 @@ def _arms_of(folder: SweepFolder) -> list[Arm]:
         status = "complete" if done else "failed" if failed else "unfinished"
         axes = {key: typed(value) for key, value in (labels or {}).items()}
         error = failed.get("error") if status == "failed" else None
-        config = done.get("config") or next(cell.lines("records.jsonl"), {}).get("config") or {}
+        config = done.get("config") or next(iter(cell.lines("records.jsonl", SweepLine)), {}).get("config") or {}
         there.append(
             Arm(
                 *(cell.id, axes, folder.path.name, cell.id, status, error, mine, done.get("pictures")),

@@ -85,7 +85,7 @@ def tiles_of(folder: SweepFolder, asked: list[dict[str, str]], primary: str | No
     Pictures that share all their labels (one folder used for two commands, two prompts of one text) get the
     cell and the prompt's id as labels too, so that none hides another.
     """
-    cells = [(cell, cell.records()) for cell in folder.cells()]
+    cells = [(cell, cell.records(whole=True)) for cell in folder.cells()]
     pictures = [(cell, record) for cell, records in cells for record in records]
     axes = list(dict.fromkeys(axis for _, record in pictures for axis in record["axes"]))
     order = {axis: list(dict.fromkeys(cell[axis] for cell in asked if axis in cell)) for axis in axes}
@@ -140,7 +140,7 @@ def primary_of(folder: SweepFolder, named: str | None) -> str | None:
     """The score that stands under pictures: the one named before the run, else the registry's first, as in reports."""
     if named:
         return named
-    found = [scores_of(cell, cell.records()) for cell in folder.cells()]
+    found = [scores_of(cell, cell.records(whole=True)) for cell in folder.cells()]
     return next((name for name in METRICS if any(name in one for scores in found for one in scores.values())), None)
 
 
