@@ -2,7 +2,7 @@
 
 import sys
 
-from llm_dit.cli import main
+from llm_dit.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

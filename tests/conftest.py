@@ -34,7 +34,7 @@ def tiny():
 @pytest.fixture
 def run_main(tmp_path, monkeypatch, capsys):
     """Call the command line in a fresh folder: (exit code, stdout, stderr, files written)."""
-    from llm_dit.cli import main
+    from llm_dit.cli.command import main
 
     monkeypatch.chdir(tmp_path)
 

@@ -116,9 +116,9 @@ def make_workplace(root: Path) -> None:
     """What the pages tell the reader to have: texts, pictures to train on, nano's training data, a real model."""
     import torch
 
-    from llm_dit.models.folder import component_folder
-    from llm_dit.models.lora_file import save_lora
-    from llm_dit.models.tiny import save_tiny_folder
+    from llm_dit.encoders.tiny import save_tiny_folder
+    from llm_dit.weights.folder import component_folder
+    from llm_dit.weights.lora_file import save_lora
 
     (root / "prompt.txt").write_text("a red apple, 3d style, blue background")
     (root / "story.txt").write_text("a red fox walks past a blue key. " * 60)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from llm_dit.models.lora_file import save_lora
-from llm_dit.models.tiny import save_tiny_folder
+from llm_dit.encoders.tiny import save_tiny_folder
+from llm_dit.weights.lora_file import save_lora
 
 BASE = ["model=tiny", "hardware=cpu", "guidance.guidance_scale=2", "prompt.negative=fog", "sampler.steps=3"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llm_dit.models.tiny import save_tiny_folder
-from llm_dit.picture import Picture, read_record, save_picture
-from llm_dit.render import render
+from llm_dit.encoders.tiny import save_tiny_folder
+from llm_dit.records.picture import Picture, read_record, save_picture
+from llm_dit.render.draw import render
 
 ROOT = Path(__file__).parents[1]
 
@@ -168,9 +168,9 @@ def test_a_full_disk_is_one_line_and_leaves_it_empty(run_main, small_disk):
 
 
 def test_a_fault_of_the_program_is_one_line_with_its_traceback_in_a_file(run_main, monkeypatch):
-    import llm_dit.tasks
+    import llm_dit.cli.tasks
 
-    monkeypatch.setitem(llm_dit.tasks.TASKS, "render", lambda config: [][1])
+    monkeypatch.setitem(llm_dit.cli.tasks.TASKS, "render", lambda config: [][1])
     code, out, err, _ = run_main("x", "model=tiny")
     *_, line = err.splitlines()
     assert (code, out) == (1, "")

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.compose import changed_keys, check, compose, conf_dir, prepare_overrides
 from llm_dit.config import MAX_PROMPT_CHARACTERS, Config, get, parameters, seeds_of, to_dict
-from llm_dit.errors import ConfigError
 
 PROMPTS = [
     "A cat, sleeping",

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from llm_dit.base.errors import ConfigError
+from llm_dit.cli.tasks import run_task
 from llm_dit.compose import compose
 from llm_dit.config import DiversityConfig
-from llm_dit.errors import ConfigError
-from llm_dit.picture import save_picture
-from llm_dit.record_prompts import idle_prompts
-from llm_dit.render import render
+from llm_dit.records.describe_prompts import idle_prompts
+from llm_dit.records.picture import save_picture
+from llm_dit.render.draw import render
 from llm_dit.study.dry_run import forwards_of
-from llm_dit.tasks import run_task
 
 SIGMAS = [1.0, 0.9, 0.75, 0.5, 0.0]
 NOISE = ["diversity.embed_strength=2"]
@@ -119,7 +119,7 @@ def test_outside_their_windows_nothing_changes_to_the_bit(tiny):
 
 def test_noise_in_a_window_leaves_the_steps_before_it_alone(tiny):
     seen = {}
-    from llm_dit.denoise.prompts_at import PromptsAt
+    from llm_dit.diffusion.prompts_at import PromptsAt
 
     own = PromptsAt.__call__
 
@@ -139,7 +139,7 @@ def test_noise_in_a_window_leaves_the_steps_before_it_alone(tiny):
 
 def test_two_stages_take_the_same_noise_on_the_embeddings(tiny):
     seen = []
-    from llm_dit.denoise import embed_noise
+    from llm_dit.diffusion import embed_noise
 
     own = embed_noise.noised
     with pytest.MonkeyPatch.context() as patch:

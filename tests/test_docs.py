@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from docs_commands import PAGES, commands
+from llm_dit.cli.parameters_doc import groups, parameters_markdown
 from llm_dit.compose import compose
-from llm_dit.parameters_doc import groups, parameters_markdown
 from llm_dit.study.definition import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_parameter_page_is_current():
     page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
-    assert page == parameters_markdown(), "run: uv run python -m llm_dit.parameters_doc > docs/parameters.md"
+    assert page == parameters_markdown(), "run: uv run python -m llm_dit.cli.parameters_doc > docs/parameters.md"
 
 
 def test_every_group_that_is_chosen_from_has_a_folder_of_options():

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from docs_commands import Command, commands, make_workplace, small
-from llm_dit.cli import main
+from llm_dit.cli.command import main
 
 COMMANDS = commands()
 

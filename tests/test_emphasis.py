@@ -8,14 +8,14 @@ import re
 import pytest
 import torch
 
-from llm_dit import conditioning
-from llm_dit.errors import ConfigError, PromptError
+from llm_dit.base.errors import ConfigError, PromptError
+from llm_dit.conditioning import encode as conditioning
 from llm_dit.metrics.base import Sample
 from llm_dit.models.cache import Models, PartCache
-from llm_dit.models.place import Placement
-from llm_dit.render import render
+from llm_dit.render.draw import render
 from llm_dit.text.compress import COMPRESS
 from llm_dit.text.layers import rms
+from llm_dit.weights.place import Placement
 
 CPU = Placement("cpu", "float32")
 MODES = ("attention", "from_empty")

@@ -1,6 +1,6 @@
 """How errors are told."""
 
-from llm_dit.errors import ConfigError, one_line, told
+from llm_dit.base.errors import ConfigError, one_line, told
 
 
 def test_a_bug_is_told_with_its_type_and_a_mistake_without():

@@ -10,12 +10,12 @@ import re
 import pytest
 import torch
 
+from llm_dit.base.errors import LabError
+from llm_dit.cli.tasks import run_task
 from llm_dit.compose import compose
 from llm_dit.config import parameters
-from llm_dit.errors import LabError
-from llm_dit.picture import picture_name
-from llm_dit.render import render
-from llm_dit.tasks import run_task
+from llm_dit.records.picture import picture_name
+from llm_dit.render.draw import render
 from perturbations import BASE, PIXELS, REFUSED, both_sides, make_workplace
 
 # What has an effect of its own, tested below.
@@ -144,8 +144,8 @@ def test_settings_of_the_run_act(workplace, monkeypatch, capsys):
 
 
 def test_batches_and_offloading_change_how_it_runs_and_not_what_is_drawn(monkeypatch):
-    from llm_dit.denoise import velocity
-    from llm_dit.models import place
+    from llm_dit.families.z_image import velocity
+    from llm_dit.weights import place
 
     batches, moves = [], []
     predict, at_work = velocity.ZImageVelocity._predict, place.Placement.resting_device.fget

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from llm_dit.errors import OutputError
-from llm_dit.files import (
+from llm_dit.base.errors import OutputError
+from llm_dit.base.files import (
     PREFIX,
     append_lines,
     check_writable,
@@ -21,7 +21,7 @@ from llm_dit.files import (
     this_machine,
     write_whole,
 )
-from llm_dit.lock import locked
+from llm_dit.base.lock import locked
 
 
 @pytest.fixture

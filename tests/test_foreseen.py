@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.compose import compose
-from llm_dit.errors import ConfigError
-from llm_dit.foreseen import asked_size, prompt_warnings, reader_of, size_warnings
-from llm_dit.picture import read_record
+from llm_dit.records.foreseen import asked_size, prompt_warnings, reader_of, size_warnings
+from llm_dit.records.picture import read_record
 
 
 def about_size(*overrides):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import HighresConfig
-from llm_dit.denoise.highres import base_size_of, enlarge_latents, second_stream
-from llm_dit.denoise.noise import seeded_generator
-from llm_dit.errors import ConfigError
-from llm_dit.picture import as_image, save_picture
-from llm_dit.render import render
+from llm_dit.diffusion.highres import base_size_of, enlarge_latents, second_stream
+from llm_dit.diffusion.noise import seeded_generator
+from llm_dit.images.pixels import as_image
+from llm_dit.records.picture import save_picture
+from llm_dit.render.draw import render
 from llm_dit.study.dry_run import forwards_of
 
 LARGE = ["width=128", "height=96", "sampler.steps=5"]
@@ -49,7 +50,7 @@ def test_it_is_image_to_image_from_the_first_stage_but_for_the_noise(tiny, tmp_p
     img2img = render(tiny("width=128", "height=96", "sampler.steps=10", f"init_image={path}", "strength=0.6"))[0]
     two = [*LARGE, "highres=two_stage", "highres.steps=10"]
     assert render(tiny(*two))[0].record["pixels_sha256"] != img2img.record["pixels_sha256"]
-    own = "llm_dit.denoise.highres.second_stream"
+    own = "llm_dit.diffusion.highres.second_stream"
     monkeypatch.setattr(own, seeded_generator)
     picture = render(tiny(*two))[0]
     assert picture.record["highres"]["sigmas"] == img2img.record["sigmas"]

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from llm_dit.conditioning import read_prompt
+from llm_dit.base.errors import ConfigError, DataError, LabError, ModelError, PromptError
+from llm_dit.base.inputs import read_bytes, read_text
+from llm_dit.conditioning.encode import read_prompt
 from llm_dit.config import DataConfig
-from llm_dit.errors import ConfigError, DataError, LabError, ModelError, PromptError
-from llm_dit.inputs import read_bytes, read_text
-from llm_dit.models.folder import component_folder, read_json
-from llm_dit.models.gguf_lm import load_gguf_tokenizer
-from llm_dit.models.lora_file import find_lora
-from llm_dit.models.weights import safetensors_shapes
+from llm_dit.encoders.gguf import load_gguf_tokenizer
+from llm_dit.prompts.sets import load_prompt_set
+from llm_dit.prompts.templates import load_template
 from llm_dit.study.definition import load_study
-from llm_dit.study.prompts import load_prompt_set
-from llm_dit.text.template import load_template
 from llm_dit.train.data.rows import read_rows
+from llm_dit.weights.folder import component_folder, read_json
+from llm_dit.weights.lora_file import find_lora
+from llm_dit.weights.tensors import safetensors_shapes
 
 MARK = b"\xef\xbb\xbf"
 PROMPTS = b"prompts:\n- id: a\n  category: c\n  prompt: a red fox\n"

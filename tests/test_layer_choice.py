@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_dit import conditioning, layer_choice
+from llm_dit.base.errors import ConfigError, ModelError, PromptError
 from llm_dit.compose import compose
-from llm_dit.errors import ConfigError, ModelError, PromptError
-from llm_dit.layer_choice import LayerFit, asked_layers, combine_layers
+from llm_dit.conditioning import encode as conditioning
+from llm_dit.conditioning import layers as layer_choice
+from llm_dit.conditioning.layers import LayerFit, asked_layers, combine_layers
 from llm_dit.models.cache import Models, PartCache
-from llm_dit.models.place import Placement
-from llm_dit.render import render
+from llm_dit.render.draw import render
 from llm_dit.text import layers as operators
+from llm_dit.weights.place import Placement
 
 CPU = Placement("cpu", "float32")
 FIT = "encoder_layer.fit_prompts=starter"
@@ -139,7 +140,7 @@ def test_concat_draws_only_where_the_width_fits(tiny):
 
 def test_the_set_is_encoded_once_for_all_methods(encode, monkeypatch):
     forwards = []
-    from llm_dit.text.encoder import TransformersTextEncoder
+    from llm_dit.encoders.causal_lm import TransformersTextEncoder
 
     many = TransformersTextEncoder.encode_many
     monkeypatch.setattr(
@@ -223,7 +224,7 @@ def test_what_cannot_act_says_so_and_does_not_act(tiny, overrides, message):
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 1000.0])
 def test_the_transformers_first_norm_cancels_a_tokens_scale(scale):
-    from llm_dit.models.tiny import TEXT_WIDTH, tiny_transformer
+    from llm_dit.families.z_image.tiny import TEXT_WIDTH, tiny_transformer
 
     embedder = tiny_transformer().cap_embedder
     states = torch.randn(9, TEXT_WIDTH, generator=torch.Generator().manual_seed(0)) * scale

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_dit import conditioning
-from llm_dit.denoise import text_axis
-from llm_dit.denoise.positions import ntk, pi
-from llm_dit.denoise.rotary import ComputedRotary
-from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import PromptError
+from llm_dit.base.errors import PromptError
+from llm_dit.conditioning import encode as conditioning
+from llm_dit.diffusion.positions import ntk, pi
+from llm_dit.families.z_image import text_axis
+from llm_dit.families.z_image.rotary import ComputedRotary
+from llm_dit.families.z_image.velocity import padded_length
 from llm_dit.models.cache import Models, PartCache
-from llm_dit.models.place import Placement
-from llm_dit.render import render
+from llm_dit.render.draw import render
 from llm_dit.text.compress import COMPRESS, compress
+from llm_dit.weights.place import Placement
 
 CPU = Placement("cpu", "float32")
 WORDS = "one two three four five six seven eight nine ten eleven twelve"  # a token is a byte: 62
@@ -178,7 +178,7 @@ def test_a_transformer_built_as_z_image_takes_long_texts():
     from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 
     from llm_dit.config import LongPromptConfig
-    from llm_dit.denoise.rotary import install_computed_rotary
+    from llm_dit.families.z_image.rotary import install_computed_rotary
 
     torch.manual_seed(0)
     transformer = ZImageTransformer2DModel(

@@ -9,9 +9,9 @@ import torch
 from llm_dit.compose import compose
 from llm_dit.metrics.base import Sample
 from llm_dit.metrics.nano_judge import NanoJudge
-from llm_dit.models.folder import SHIPPED
-from llm_dit.render import prepare, render
-from llm_dit.study.prompts import Element
+from llm_dit.prompts.sets import Element
+from llm_dit.render.draw import prepare, render
+from llm_dit.weights.folder import SHIPPED
 
 COLOURS = {"blue": (40, 100, 230), "red": (220, 40, 40), "green": (40, 160, 70), "yellow": (250, 210, 60)}
 

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from llm_dit.notices import STAGES, told_stages
+from llm_dit.base.stages import STAGES
+from llm_dit.cli.notices import told_stages
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,7 +23,7 @@ def test_a_stage_that_lasts_is_told_once_and_a_short_one_is_not(capsys):
 
 
 def test_a_piped_command_says_what_it_is_at_before_it_is_done(tmp_path):
-    from llm_dit.picture import read_record
+    from llm_dit.records.picture import read_record
 
     code = "import sys; from llm_dit.cli import main; sys.exit(main(sys.argv[1:], patience=0.0))"
     command = [sys.executable, "-c", code, "x", "model=tiny"]

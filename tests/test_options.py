@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from golden_cases import option_case, option_names
 
+from llm_dit.base.errors import ConfigError, ModelError
 from llm_dit.compose import compose, conf_dir
-from llm_dit.errors import ConfigError, ModelError
-from llm_dit.render import render
+from llm_dit.render.draw import render
 from llm_dit.study.cell import prompts_of
 
 NEEDS = {

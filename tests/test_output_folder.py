@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from llm_dit.errors import OutputError
-from llm_dit.picture import identity
-from llm_dit.tasks import ProgressBars, render_task
+from llm_dit.base.errors import OutputError
+from llm_dit.cli.tasks import ProgressBars, render_task
+from llm_dit.records.picture import identity
 
 
 def draw(tiny, *overrides):

@@ -8,8 +8,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImageImg2ImgPipeline, ZImagePipeline
 from PIL import Image
 
-from llm_dit.models.tiny import tiny_text_encoder, tiny_transformer, tiny_vae
-from llm_dit.render import render
+from llm_dit.encoders.tiny import tiny_text_encoder
+from llm_dit.families.z_image.tiny import tiny_transformer, tiny_vae
+from llm_dit.render.draw import render
 
 TOLERANCE = 1e-5
 SHORT, LONG = "a cat", "a cat that sleeps on a very long red sofa in the sun, and then some more words to pass a bucket"

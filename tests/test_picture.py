@@ -12,17 +12,12 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from llm_dit.errors import ImageError, OutputError
-from llm_dit.files import check_writable, write_whole
+from llm_dit.base.errors import ImageError, OutputError
+from llm_dit.base.files import check_writable, write_whole
+from llm_dit.images.pixels import pixels_sha256
 from llm_dit.images.read import read_picture
-from llm_dit.picture import (
-    identity,
-    picture_name,
-    pixels_sha256,
-    read_record,
-    save_picture,
-)
-from llm_dit.render import render
+from llm_dit.records.picture import identity, picture_name, read_record, save_picture
+from llm_dit.render.draw import render
 
 
 def test_a_saved_picture_carries_its_record_twice(tiny, tmp_path):

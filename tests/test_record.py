@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.compose import compose
-from llm_dit.errors import ConfigError
-from llm_dit.record import idle_settings
-from llm_dit.render import render
+from llm_dit.records.describe import idle_settings
+from llm_dit.render.draw import render
 from llm_dit.study.dry_run import forwards_of
 
 SIGMAS = [1.0, 0.9, 0.75, 0.5, 0.0]  # of the tiny model at its 4 steps

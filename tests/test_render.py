@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from llm_dit.denoise.noise import seeded_generator
-from llm_dit.errors import ImageError, ModelError, PromptError, RenderError
+from llm_dit.base.errors import ImageError, ModelError, PromptError, RenderError
+from llm_dit.diffusion.noise import seeded_generator
+from llm_dit.images.pixels import as_pixels
 from llm_dit.models.cache import PARTS
-from llm_dit.picture import as_pixels
-from llm_dit.render import first_latents, prepare, render
+from llm_dit.render.draw import first_latents, prepare, render
 
 
 def pixels(picture):
@@ -101,7 +101,7 @@ def test_strength_one_forgets_the_start_picture_and_less_does_not(tiny, start_pi
 
 
 def test_less_strength_starts_nearer_to_the_start_picture(tiny, start_pictures):
-    from llm_dit.models.vae import encode
+    from llm_dit.families.autoencoder_kl.codec import encode
 
     def distance(strength):
         run = prepare(tiny(start_pictures[0], f"strength={strength}", "sampler.steps=20"))

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from llm_dit.base.errors import printable
 from llm_dit.compose import compose, conf_dir
 from llm_dit.config import Config, get, parameters, put, to_dict
-from llm_dit.errors import printable
-from llm_dit.picture import PNG_KEY, read_record
-from llm_dit.render import render
-from llm_dit.replay import OF_THE_RUN, config_from_image
+from llm_dit.records.picture import PNG_KEY, read_record
+from llm_dit.records.replay import OF_THE_RUN, config_from_image
+from llm_dit.render.draw import render
 
 # Parameters of text that make the program read, fetch and write nothing.
 PLAIN_TEXTS = {

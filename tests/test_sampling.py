@@ -10,12 +10,13 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from PIL import Image
 
-from llm_dit.denoise.noise import draw_noise, renoiser, seeded_generator
-from llm_dit.denoise.samplers import SAMPLERS, velocities
-from llm_dit.denoise.sigmas import SPACINGS
-from llm_dit.errors import ConfigError
-from llm_dit.models.tiny import tiny_text_encoder, tiny_transformer, tiny_vae
-from llm_dit.render import render
+from llm_dit.base.errors import ConfigError
+from llm_dit.diffusion.noise import draw_noise, renoiser, seeded_generator
+from llm_dit.diffusion.samplers import SAMPLERS, velocities
+from llm_dit.diffusion.sigmas import SPACINGS
+from llm_dit.encoders.tiny import tiny_text_encoder
+from llm_dit.families.z_image.tiny import tiny_transformer, tiny_vae
+from llm_dit.render.draw import render
 from llm_dit.study.definition import load_study
 from llm_dit.study.dry_run import forwards_of
 

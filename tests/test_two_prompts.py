@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llm_dit.base.errors import ConfigError, PromptError
+from llm_dit.cli.tasks import run_task
 from llm_dit.compose import check, compose
-from llm_dit.errors import ConfigError, PromptError
 from llm_dit.models.cache import PARTS
-from llm_dit.picture import save_picture
-from llm_dit.record_prompts import idle_prompts
-from llm_dit.render import prepare, render
+from llm_dit.records.describe_prompts import idle_prompts
+from llm_dit.records.picture import save_picture
+from llm_dit.render.draw import prepare, render
 from llm_dit.study.dry_run import forwards_of
-from llm_dit.tasks import run_task
 
 A, B = "a red apple", "two yellow pears on a long wooden table"  # 30 and 58 tokens: padded to 32 and 64
 SIGMAS = [1.0, 0.9, 0.75, 0.5, 0.0]
@@ -106,7 +106,7 @@ def test_the_transformer_gets_the_mixture_at_the_longer_ones_length(tiny, mode):
 
 
 def test_the_second_text_is_encoded_once_and_kept(tiny, monkeypatch):
-    from llm_dit import conditioning
+    from llm_dit.conditioning import encode as conditioning
 
     monkeypatch.setattr(conditioning, "_known", type(conditioning._known)())
     read = []

@@ -44,20 +44,20 @@ def test_what_is_inside(installed):
     assert here <= {str(p.relative_to(installed / "llm_dit")) for p in (installed / "llm_dit").rglob("*")}
     for part in ("transformer", "vae"):
         assert (
-            installed / "llm_dit/models/nano" / part / "diffusion_pytorch_model.safetensors"
+            installed / "llm_dit/shipped/nano" / part / "diffusion_pytorch_model.safetensors"
         ).stat().st_size > 100_000
     for folder, inside in (("prompts", "prompt_sets"), ("sweeps", "sweeps")):
         names = {p.name for p in (ROOT / folder).glob("*.yaml")}
         assert names == {p.name for p in (installed / "llm_dit" / inside).glob("*.yaml")}
     assert (installed / "hydra_plugins" / "llm_dit_sweeper.py").is_file()
     (entry,) = installed.glob("*.dist-info/entry_points.txt")
-    assert "llm-dit = llm_dit.cli:console" in entry.read_text()
+    assert "llm-dit = llm_dit.cli.command:console" in entry.read_text()
     assert list(installed.glob("*.dist-info/licenses/NOTICE"))
 
 
 def test_it_draws_from_any_folder(installed, tmp_path):
     """PYTHONPATH goes before the checkout's own editable install."""
-    code = "import sys, llm_dit.cli as cli; print(cli.__file__); sys.argv[0] = 'llm-dit'; cli.console()"
+    code = "import sys, llm_dit.cli.command as cli; print(cli.__file__); sys.argv[0] = 'llm-dit'; cli.console()"
     done = subprocess.run(
         [sys.executable, "-c", code, "a red apple", "model=tiny"],
         cwd=tmp_path,

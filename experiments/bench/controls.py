@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     from llm_dit.compose import compose
-    from llm_dit.render import prepare
+    from llm_dit.render.draw import prepare
 
     run = prepare(compose([PROMPT, "hardware=cpu"]))
     with torch.inference_mode():
@@ -60,9 +60,9 @@ def forwards(run: Any, size: int, count: int) -> Callable[[], None]:
 def samplers(run: Any, rounds: int) -> None:
     import torch
 
-    from llm_dit.denoise.noise import renoiser
-    from llm_dit.denoise.samplers import SAMPLERS, STOCHASTIC, velocities
-    from llm_dit.denoise.velocity import ZImageVelocity
+    from llm_dit.diffusion.noise import renoiser
+    from llm_dit.diffusion.samplers import SAMPLERS, STOCHASTIC, velocities
+    from llm_dit.families.z_image.velocity import ZImageVelocity
 
     x, velocity = torch.randn(1, 16, 16, 16), ZImageVelocity(run.models.transformer, run.positive.embeds)
     for name, sample in SAMPLERS.items():
@@ -76,8 +76,8 @@ def samplers(run: Any, rounds: int) -> None:
 def positions(run: Any, rounds: int) -> None:
     import torch
 
-    from llm_dit.denoise.rotary import following
-    from llm_dit.denoise.velocity import ZImageVelocity
+    from llm_dit.families.z_image.rotary import following
+    from llm_dit.families.z_image.velocity import ZImageVelocity
 
     x, velocity = torch.randn(1, 16, 32, 32), ZImageVelocity(run.models.transformer, run.positive.embeds)
     levels = iter(range(1, 10**6))  # a new noise level each time, as in a run: nothing may be remembered
@@ -87,7 +87,7 @@ def positions(run: Any, rounds: int) -> None:
 
 
 def text(run: Any, rounds: int) -> None:
-    from llm_dit.layer_choice import LayerFit, combine_layers
+    from llm_dit.conditioning.layers import LayerFit, combine_layers
     from llm_dit.text.compress import COMPRESS, compress
 
     encoder = run.models.text_encoder
@@ -113,7 +113,7 @@ def text(run: Any, rounds: int) -> None:
 def tiles(run: Any, rounds: int) -> None:
     import torch
 
-    from llm_dit.models.vae import decode
+    from llm_dit.families.autoencoder_kl.codec import decode
 
     z, whole = torch.randn(16, 64, 64), TilingConfig()
     tiled = TilingConfig(enabled=True, tile_size=256)

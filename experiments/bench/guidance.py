@@ -42,10 +42,10 @@ def bench(rounds: int, width: int, layers: int, tokens: int) -> None:
     import torch
     from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 
-    from llm_dit.denoise.emphasis import Emphasis
-    from llm_dit.denoise.prompts_at import FIRST, SECOND, PromptsAt
-    from llm_dit.denoise.rotary import install_computed_rotary
-    from llm_dit.denoise.velocity import ZImageVelocity
+    from llm_dit.diffusion.prompts_at import FIRST, SECOND, PromptsAt
+    from llm_dit.families.z_image.emphasis import Emphasis
+    from llm_dit.families.z_image.rotary import install_computed_rotary
+    from llm_dit.families.z_image.velocity import ZImageVelocity
     from llm_dit.text.mix import Words
 
     heads = width // 128

@@ -48,9 +48,9 @@ def bench(rounds: int, width: int, layers: int, tokens: int, rank: int, device: 
     import torch
     from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 
-    from llm_dit.denoise.rotary import install_computed_rotary
-    from llm_dit.models.lora import Lora, adapted, fuse
-    from llm_dit.models.lora_updates import Pair
+    from llm_dit.families.z_image.rotary import install_computed_rotary
+    from llm_dit.weights.lora import Lora, adapted, fuse
+    from llm_dit.weights.lora_updates import Pair
 
     torch.manual_seed(0)
     heads = width // 128

@@ -8,21 +8,20 @@ saves a PNG. No config, no checks, no record.
 
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from PIL import Image
 
-import llm_dit.models
-from llm_dit.models.gguf_lm import load_gguf_llm
-from llm_dit.models.smollm2 import smollm2_gguf_path
+from llm_dit.encoders.gguf import load_gguf_llm
+from llm_dit.encoders.smollm2 import smollm2_gguf_path
+from llm_dit.weights.folder import SHIPPED
 
 STEPS, SHIFT, SCALE, LAYER = int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
 PROMPT = "a red apple, 3d style, blue background"
 
-nano = Path(llm_dit.models.__file__).parent / "nano"
+nano = SHIPPED / "nano"
 language_model, tokenizer = load_gguf_llm(smollm2_gguf_path())
 transformer = ZImageTransformer2DModel.from_pretrained(nano, subfolder="transformer", torch_dtype=torch.float32).eval()
 vae = AutoencoderKL.from_pretrained(nano, subfolder="vae", torch_dtype=torch.float32).eval()

@@ -57,7 +57,7 @@ def bench_warm(pairs: int) -> None:
     from diffusers.models.transformers.transformer_z_image import RopeEmbedder
 
     from llm_dit.compose import compose
-    from llm_dit.render import prepare, render
+    from llm_dit.render.draw import prepare, render
 
     config = compose([PROMPT, "hardware=cpu"])
     run = prepare(config)
@@ -88,7 +88,7 @@ def bench_warm(pairs: int) -> None:
 
 def bench_cold(pairs: int) -> None:
     from llm_dit.compose import compose
-    from llm_dit.models.load import load_shift
+    from llm_dit.weights.schedule import load_shift
 
     config = compose([])
     shift = config.sampler.shift or load_shift(config.model)

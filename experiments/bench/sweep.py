@@ -65,8 +65,8 @@ class Sweep:
         self.axes.append(f"seeds={seeds}".replace(" ", ""))
 
     def __call__(self) -> None:
-        from llm_dit.cli import main as run
-        from llm_dit.conditioning import _known
+        from llm_dit.cli.command import main as run
+        from llm_dit.conditioning.encode import _known
 
         _known.clear()
         with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as quiet, redirect_stdout(quiet):
@@ -82,7 +82,7 @@ class Bare:
         import torch
 
         from llm_dit.compose import compose
-        from llm_dit.render import first_latents, prepare
+        from llm_dit.render.draw import first_latents, prepare
 
         self.runs = [prepare(compose([PROMPT, "hardware=cpu", f"encoder_layer.index={layer}"])) for layer in layers]
         self.cells = [(run, first_latents(run, [seed])) for run in self.runs for _ in scales for seed in seeds]

@@ -36,8 +36,8 @@ from llm_dit.compose import compose
 from llm_dit.metrics.base import Sample
 from llm_dit.metrics.nano_judge import KINDS, NanoJudge
 from llm_dit.metrics.nano_judge.scene import OPPOSITE
-from llm_dit.render import render
-from llm_dit.study.prompts import Element
+from llm_dit.prompts.sets import Element
+from llm_dit.render.draw import render
 
 LABELS = Path(__file__).with_name("judge_labels.json")
 PICTURES = V1 / "judge_labels"

@@ -8,5 +8,5 @@ ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets" / "nano"
 V1 = ASSETS / "v1"  # of the wider domain
 PACKAGES = ASSETS / "npm"
-SHIPPED = ROOT / "src" / "llm_dit" / "models" / "nano"
+SHIPPED = ROOT / "src" / "llm_dit" / "shipped" / "nano"
 SIZE = 128  # px, side of every picture

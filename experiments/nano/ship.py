@@ -1,4 +1,4 @@
-"""Put what was trained where it ships, under src/llm_dit/models: float16 folders in diffusers' layout, and the LoRA.
+"""Put what was trained where it ships, under src/llm_dit/shipped: float16 folders in diffusers' layout, and the LoRA.
 
     uv run python experiments/nano/ship.py vae                       # assets/nano/v1/vae -> nano/vae
     uv run python experiments/nano/ship.py nano [TRAINING]           # outputs/train/nano_more2 -> nano/transformer

@@ -17,12 +17,12 @@ from diffusers import ZImageTransformer2DModel
 from paths import ASSETS
 from torch import nn
 
-from llm_dit.clock import Clock
+from llm_dit.base.clock import Clock
 from llm_dit.compose import compose
-from llm_dit.conditioning import encode_prompt
+from llm_dit.conditioning.encode import encode_prompt
 from llm_dit.models.cache import Models
-from llm_dit.models.place import choose_placement
-from llm_dit.study.prompts import load_prompts
+from llm_dit.prompts.sets import load_prompts
+from llm_dit.weights.place import choose_placement
 
 SEED = 31
 CONFIG = {

@@ -10,9 +10,9 @@ import torch
 from diffusers.models.transformers.transformer_z_image import RopeEmbedder
 
 from llm_dit.config import DypeConfig
-from llm_dit.denoise.dype import describe_dype, idle_positions, is_idle, kappa_at, stretched_axes, stretches
-from llm_dit.denoise.rotary import ComputedRotary, following, install_computed_rotary
-from llm_dit.models.tiny import TEXT_WIDTH, tiny_transformer
+from llm_dit.diffusion.dype import describe_dype, idle_positions, is_idle, kappa_at, stretched_axes, stretches
+from llm_dit.families.z_image.rotary import ComputedRotary, following, install_computed_rotary
+from llm_dit.families.z_image.tiny import TEXT_WIDTH, tiny_transformer
 
 DIMS, THETA, TRAINED = [32, 48, 48], 256.0, 1024
 LARGE = (1536, 2048)  # height, width: stretched 1.5 and 2 times

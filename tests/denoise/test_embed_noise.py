@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llm_dit.config import DiversityConfig
-from llm_dit.denoise.embed_noise import noised
+from llm_dit.diffusion.embed_noise import noised
 
 USERS = (3, 11)
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
-from llm_dit.denoise import emphasis as module
-from llm_dit.denoise.attention import attend
-from llm_dit.denoise.emphasis import Emphasis, EmphasisAttention, emphasising, key_bias
-from llm_dit.denoise.nag import attending_away
-from llm_dit.denoise.rotary import install_computed_rotary
-from llm_dit.denoise.velocity import ZImageVelocity, padded_length
-from llm_dit.models.tiny import TEXT_WIDTH, tiny_transformer
+from llm_dit.families.z_image import emphasis as module
+from llm_dit.families.z_image.attention import attend
+from llm_dit.families.z_image.emphasis import Emphasis, EmphasisAttention, emphasising, key_bias
+from llm_dit.families.z_image.nag import attending_away
+from llm_dit.families.z_image.rotary import install_computed_rotary
+from llm_dit.families.z_image.tiny import TEXT_WIDTH, tiny_transformer
+from llm_dit.families.z_image.velocity import ZImageVelocity, padded_length
 
 SIGMA = 0.7
 GRID = (4, 3)  # padded to 32 tokens

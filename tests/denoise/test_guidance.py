@@ -9,8 +9,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from diffusers.guiders import AdaptiveProjectedGuidance, ClassifierFreeGuidance, ClassifierFreeZeroStarGuidance
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import DiversityConfig, GuidanceConfig, MixConfig, NagConfig, SlgConfig
-from llm_dit.denoise.guidance import (
+from llm_dit.diffusion.guidance import (
     Forwards,
     apg,
     away_from,
@@ -27,10 +28,9 @@ from llm_dit.denoise.guidance import (
     velocity_to,
     zero_init_above,
 )
-from llm_dit.denoise.prompts_at import FIRST, SECOND, parts_at
-from llm_dit.denoise.sigmas import flow_sigmas, model_time
-from llm_dit.errors import ConfigError
-from llm_dit.models.tiny import tiny_vae
+from llm_dit.diffusion.prompts_at import FIRST, SECOND, parts_at
+from llm_dit.diffusion.sigmas import flow_sigmas, model_time
+from llm_dit.families.z_image.tiny import tiny_vae
 
 
 def random(*shape, seed=0):

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from llm_dit.config import NagConfig
-from llm_dit.denoise.guidance import normalized_attention
-from llm_dit.denoise.nag import attending_away, picture_ids, refine_caption
-from llm_dit.denoise.rotary import install_computed_rotary
-from llm_dit.denoise.skip import skipping
-from llm_dit.models.tiny import TEXT_WIDTH, tiny_transformer
+from llm_dit.diffusion.guidance import normalized_attention
+from llm_dit.families.z_image.nag import attending_away, picture_ids, refine_caption
+from llm_dit.families.z_image.rotary import install_computed_rotary
+from llm_dit.families.z_image.skip import skipping
+from llm_dit.families.z_image.tiny import TEXT_WIDTH, tiny_transformer
 
 STRONG = NagConfig(scale=4.0, tau=2.5, alpha=0.7)
 # Rows and columns of the picture in tokens: with padding to 32 tokens, and without.

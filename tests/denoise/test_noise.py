@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from llm_dit.config import DiversityConfig
-from llm_dit.denoise.highres import second_stream
-from llm_dit.denoise.noise import Streams, draw_noise, mix_noise, named_generator, seeded_generator, slerp_noise
+from llm_dit.diffusion.highres import second_stream
+from llm_dit.diffusion.noise import Streams, draw_noise, mix_noise, named_generator, seeded_generator, slerp_noise
 
 
 def test_a_seeds_noise_does_not_depend_on_its_batch():

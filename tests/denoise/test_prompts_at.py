@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llm_dit.config import DiversityConfig, MixConfig
-from llm_dit.denoise.prompts_at import BLANK, FIRST, MIXED, SECOND, Part, PromptsAt, parts_at, texts_at
+from llm_dit.diffusion.prompts_at import BLANK, FIRST, MIXED, SECOND, Part, PromptsAt, parts_at, texts_at
 from llm_dit.text.mix import Words
 
 PLAIN = DiversityConfig()

@@ -18,11 +18,11 @@ from llm_dit.config import (
     NagConfig,
     SlgConfig,
 )
-from llm_dit.denoise.emphasis import Emphasis
-from llm_dit.denoise.prompts_at import BLANK, FIRST, MIXED, SECOND, PromptsAt
-from llm_dit.denoise.rotary import following, install_computed_rotary
-from llm_dit.denoise.text_axis import stretched_text
-from llm_dit.denoise.velocity import ZImageVelocity
+from llm_dit.diffusion.prompts_at import BLANK, FIRST, MIXED, SECOND, PromptsAt
+from llm_dit.families.z_image.emphasis import Emphasis
+from llm_dit.families.z_image.rotary import following, install_computed_rotary
+from llm_dit.families.z_image.text_axis import stretched_text
+from llm_dit.families.z_image.velocity import ZImageVelocity
 from llm_dit.text.mix import Words, mix_words
 
 SIGMA = 0.8

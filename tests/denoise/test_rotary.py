@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_z_image import RopeEmbedder
 
-from llm_dit.denoise.rotary import STOCK_MAX_TEXT_TOKENS, ComputedRotary, install_computed_rotary
-from llm_dit.models.tiny import TEXT_WIDTH, tiny_transformer
+from llm_dit.families.z_image.rotary import STOCK_MAX_TEXT_TOKENS, ComputedRotary, install_computed_rotary
+from llm_dit.families.z_image.tiny import TEXT_WIDTH, tiny_transformer
 
 REAL = {"theta": 256.0, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512]}
 

@@ -19,7 +19,7 @@ from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sig
 from flows import STARTS, even_in_lambda, solution, velocity
 
 from llm_dit.config import parameters
-from llm_dit.denoise.samplers import (
+from llm_dit.diffusion.samplers import (
     SAMPLERS,
     STOCHASTIC,
     is_euler,
@@ -30,7 +30,7 @@ from llm_dit.denoise.samplers import (
     sample_unipc,
     velocities,
 )
-from llm_dit.denoise.sigmas import flow_sigmas
+from llm_dit.diffusion.sigmas import flow_sigmas
 
 DETERMINISTIC = [name for name in SAMPLERS if name not in STOCHASTIC]
 

@@ -13,16 +13,9 @@ from diffusers.pipelines.z_image.pipeline_z_image import (
     retrieve_timesteps,
 )
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import SamplerConfig, parameters, problem_of
-from llm_dit.denoise.sigmas import (
-    SPACINGS,
-    flow_sigmas,
-    noise_levels,
-    resolution_shift,
-    start_at_strength,
-    steps_of,
-)
-from llm_dit.errors import ConfigError
+from llm_dit.diffusion.sigmas import SPACINGS, flow_sigmas, noise_levels, resolution_shift, start_at_strength, steps_of
 
 TURBO = [1, 0.9545, 0.9, 0.8333, 0.75, 0.6429, 0.5, 0.3, 0]
 

@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 
-from llm_dit.denoise.rotary import install_computed_rotary
-from llm_dit.denoise.skip import layers_to_skip, replaced, skipping
-from llm_dit.errors import ConfigError
-from llm_dit.models.tiny import TEXT_WIDTH, tiny_transformer
+from llm_dit.base.errors import ConfigError
+from llm_dit.families.z_image.rotary import install_computed_rotary
+from llm_dit.families.z_image.skip import layers_to_skip, replaced, skipping
+from llm_dit.families.z_image.tiny import TEXT_WIDTH, tiny_transformer
 
 KINDS = ("block", "attention", "ff", "attention_identity")
 

@@ -7,13 +7,13 @@ from math import inf
 import pytest
 import torch
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import GuidanceConfig, NagConfig, SlgConfig
-from llm_dit.denoise.guidance import away_from, cap_norm, cfg, cfg_zero, rescale_std
-from llm_dit.denoise.rotary import install_computed_rotary
-from llm_dit.denoise.skip import skipping
-from llm_dit.denoise.velocity import ZImageVelocity
-from llm_dit.errors import ConfigError
-from llm_dit.models.tiny import TEXT_WIDTH, tiny_transformer
+from llm_dit.diffusion.guidance import away_from, cap_norm, cfg, cfg_zero, rescale_std
+from llm_dit.families.z_image.rotary import install_computed_rotary
+from llm_dit.families.z_image.skip import skipping
+from llm_dit.families.z_image.tiny import TEXT_WIDTH, tiny_transformer
+from llm_dit.families.z_image.velocity import ZImageVelocity
 
 SIGMA = 0.7
 CFG = GuidanceConfig(guidance_scale=3.0)

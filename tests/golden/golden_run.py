@@ -56,8 +56,9 @@ def stored() -> dict:
 
 def draw_case(overrides: list[str]) -> list[dict] | str:
     """The summaries of a case's pictures, or the type of the error that refuses it."""
-    from llm_dit.compose import compose
     from llm_dit.errors import LabError
+
+    from llm_dit.compose import compose
     from llm_dit.render import render
 
     try:

@@ -11,7 +11,7 @@ from golden_cases import combinations, nano_cases
 from golden_run import stored, sweep_facts
 
 from llm_dit.compose import compose
-from llm_dit.render import render
+from llm_dit.render.draw import render
 from perturbations import make_workplace
 
 # A part of the combinations: golden_run.py compare draws all of them.

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from llm_dit.errors import ImageError
+from llm_dit.base.errors import ImageError
 from llm_dit.images.read import decode, read_picture, read_told, upright_size
-from llm_dit.picture import is_own_picture, read_record
+from llm_dit.records.picture import is_own_picture, read_record
 from llm_dit.study.grids.sheet import gallery, paint, picture_size
 from llm_dit.train.data.pictures import open_picture
 
@@ -293,7 +293,7 @@ def test_what_is_no_file_is_refused_without_blocking(read, tmp_path):
 
 
 def test_the_sixteen_bit_start_picture_is_told(tiny, tmp_path):
-    from llm_dit.render import prepare
+    from llm_dit.render.draw import prepare
 
     (tmp_path / "a.png").write_bytes(GREY16["png"])
     run = prepare(tiny(f"init_image={tmp_path / 'a.png'}", "width=32", "height=32"))

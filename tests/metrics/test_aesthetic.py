@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_metrics import TINY_CLIP, save_open_clip
 
+from llm_dit.base.errors import ModelError
 from llm_dit.config import AestheticMetric
-from llm_dit.errors import ModelError
 from llm_dit.metrics.aesthetic import Aesthetic, linear_head
 
 open_clip = pytest.importorskip("open_clip", reason="needs: uv sync --extra metrics")

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_metrics import picture
 
+from llm_dit.base.errors import LabError
 from llm_dit.config import DiversityMetric
-from llm_dit.errors import LabError
 from llm_dit.metrics.base import Sample
 from llm_dit.metrics.diversity import Diversity
 

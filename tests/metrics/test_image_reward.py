@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_metrics import picture
 
+from llm_dit.base.errors import ModelError
 from llm_dit.config import ImageRewardMetric
-from llm_dit.errors import ModelError
 from llm_dit.metrics.base import Sample
 from llm_dit.metrics.image_reward import ImageReward, Sizes, build, to_pixels, to_transformers
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from llm_dit.base.errors import ConfigError, ModelError
 from llm_dit.config import ClipMetric
-from llm_dit.errors import ConfigError, ModelError
 from llm_dit.metrics.open_clip_scores import Clip
 from llm_dit.metrics.weights import describe, files_hash, find_file, find_folder, read_tensors
 

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from tiny_metrics import picture
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import OcrMetric
-from llm_dit.errors import ConfigError
 from llm_dit.metrics.base import Sample
 from llm_dit.metrics.ocr import Ocr, best_match, edit_distance, fold
-from llm_dit.study.prompts import Element
+from llm_dit.prompts.sets import Element
 
 
 def sign(*lines: str, size: int = 256) -> Image.Image:

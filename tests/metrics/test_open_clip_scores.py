@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_metrics import TINY_CLIP, picture, save_open_clip, save_word_tokenizer
 
+from llm_dit.base.errors import ConfigError, LabError, ModelError
 from llm_dit.config import ClipMetric, HpsMetric, PickScoreMetric, SiglipMetric
-from llm_dit.errors import ConfigError, LabError, ModelError
 from llm_dit.metrics.open_clip_model import from_transformers
 from llm_dit.metrics.open_clip_scores import Clip, Hps, PickScore, Siglip
 

@@ -6,8 +6,8 @@ from importlib import import_module
 
 import pytest
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.compose import compose
-from llm_dit.errors import ConfigError
 from llm_dit.metrics.base import Metric
 from llm_dit.metrics.registry import METRICS, chosen, info, make_metrics, primary
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_metrics import picture
 
+from llm_dit.base.errors import ModelError
 from llm_dit.config import VqaMetric
-from llm_dit.errors import ModelError
 from llm_dit.metrics.base import Sample
 from llm_dit.metrics.vqa import Vqa, question, questions
-from llm_dit.study.prompts import Element, load_prompts
+from llm_dit.prompts.sets import Element, load_prompts
 
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
          "<|video_pad|>"]  # fmt: skip

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from llm_dit.models.place import Placement
+from llm_dit.weights.place import Placement
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     """The tiny model in diffusers' layout. Shared by all tests: read only."""
-    from llm_dit.models.tiny import save_tiny_folder
+    from llm_dit.encoders.tiny import save_tiny_folder
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_tiny_folder(folder)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from llm_dit.config import ModelConfig
-from llm_dit.models.fingerprint import fingerprint
-from llm_dit.models.load import load_transformer, load_vae
-from llm_dit.models.place import Placement
-from llm_dit.models.tiny import tiny_transformer, tiny_vae
+from llm_dit.families.z_image.load import load_transformer, load_vae
+from llm_dit.families.z_image.tiny import tiny_transformer, tiny_vae
+from llm_dit.weights.fingerprint import fingerprint
+from llm_dit.weights.place import Placement
 
 
 def test_equal_for_modules_made_in_memory_and_loaded_from_files(tiny_folder, cpu):

@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from llm_dit.errors import ModelError
-from llm_dit.models.gguf_lm import load_gguf_llm
-from llm_dit.models.smollm2 import SHA256, smollm2_gguf_path
+from llm_dit.base.errors import ModelError
+from llm_dit.encoders.gguf import load_gguf_llm
+from llm_dit.encoders.smollm2 import SHA256, smollm2_gguf_path
 
 TEXTS = [
     "a red apple, 3d style, blue background",

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from llm_dit.base.errors import ModelError
 from llm_dit.config import ModelConfig
-from llm_dit.errors import ModelError
-from llm_dit.models.load import load_shift, load_text_encoder, load_tokenizer, load_transformer, load_vae
+from llm_dit.encoders.load import load_text_encoder, load_tokenizer
+from llm_dit.families.z_image.load import load_transformer, load_vae
+from llm_dit.weights.schedule import load_shift
 
 LOADERS = {"transformer": load_transformer, "vae": load_vae, "text_encoder": load_text_encoder}
 COMPONENTS = list(LOADERS)
@@ -195,7 +197,7 @@ def test_integer_buffers_of_a_language_model_are_judged_like_its_other_weights(r
 
 
 def test_incomplete_download_of_shards(refused, own_folder):
-    from llm_dit.models.tiny import tiny_transformer
+    from llm_dit.families.z_image.tiny import tiny_transformer
 
     folder = own_folder / "transformer"
     shutil.rmtree(folder)
@@ -261,14 +263,14 @@ def test_vae_of_another_factor(refused, own_folder):
 
 
 def test_model_larger_than_the_device(cpu):
-    from llm_dit.models.load import _settle
+    from llm_dit.weights.modules import settle
 
     class Large(torch.nn.Linear):
         def to(self, device):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
     with pytest.raises(ModelError, match=r"^Large does not fit into the memory of cpu .*hardware\.offload=true"):
-        _settle(Large(2, 2), cpu)
+        settle(Large(2, 2), cpu)
 
 
 @pytest.mark.parametrize("backend", ["sage", "flash", "_flash_3", "xformers"])

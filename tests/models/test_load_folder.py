@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from llm_dit.config import ModelConfig
-from llm_dit.denoise.rotary import ComputedRotary
-from llm_dit.models.load import load_shift, load_text_encoder, load_tokenizer, load_transformer, load_vae
-from llm_dit.models.place import Placement
-from llm_dit.models.tiny import TEXT_LAYERS, tiny_text_encoder, tiny_transformer, tiny_vae
+from llm_dit.encoders.load import load_text_encoder, load_tokenizer
+from llm_dit.encoders.tiny import TEXT_LAYERS, tiny_text_encoder
+from llm_dit.families.z_image.load import load_transformer, load_vae
+from llm_dit.families.z_image.rotary import ComputedRotary
+from llm_dit.families.z_image.tiny import tiny_transformer, tiny_vae
+from llm_dit.weights.place import Placement
+from llm_dit.weights.schedule import load_shift
 
 TEXT = "<|im_start|>user\nA red apple, naïve 日本<|im_end|>\n"
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from llm_dit.base.errors import ModelError
 from llm_dit.config import GuidanceConfig, ModelConfig
-from llm_dit.denoise.velocity import ZImageVelocity
-from llm_dit.errors import ModelError
-from llm_dit.models.load import load_transformer
-from llm_dit.models.place import Placement
-from llm_dit.models.tiny import tiny_transformer
+from llm_dit.families.z_image.load import load_transformer
+from llm_dit.families.z_image.tiny import tiny_transformer
+from llm_dit.families.z_image.velocity import ZImageVelocity
+from llm_dit.weights.place import Placement
 
 
 def original_layout(state: dict) -> dict:

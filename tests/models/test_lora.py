@@ -12,17 +12,18 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_load_single_file import write_gguf
 
+from llm_dit.base.errors import ConfigError, LabError, ModelError
 from llm_dit.compose import compose
-from llm_dit.denoise.skip import skipping
-from llm_dit.errors import ConfigError, LabError, ModelError
+from llm_dit.encoders.tiny import save_tiny_folder
+from llm_dit.families.z_image.skip import skipping
+from llm_dit.families.z_image.tiny import tiny_transformer
 from llm_dit.models import cache
 from llm_dit.models.cache import PartCache
-from llm_dit.models.lora import adapted, fuse, load_lora
-from llm_dit.models.lora_file import save_lora
-from llm_dit.models.tiny import save_tiny_folder, tiny_transformer
-from llm_dit.picture import identity
-from llm_dit.render import render
+from llm_dit.records.picture import identity
+from llm_dit.render.draw import render
 from llm_dit.study.grids.pages import short_names
+from llm_dit.weights.lora import adapted, fuse, load_lora
+from llm_dit.weights.lora_file import save_lora
 
 
 @pytest.fixture(scope="module")

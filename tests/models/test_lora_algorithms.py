@@ -7,9 +7,9 @@ import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
-from llm_dit.errors import ModelError
-from llm_dit.models.lora import WantedLora, adapted, describe_loras, fuse, load_lora
-from llm_dit.models.tiny import tiny_transformer
+from llm_dit.base.errors import ModelError
+from llm_dit.families.z_image.tiny import tiny_transformer
+from llm_dit.weights.lora import WantedLora, adapted, describe_loras, fuse, load_lora
 
 TARGETS = ["layers.0.attention.to_q", "layers.2.feed_forward.w1", "cap_embedder.1", "all_final_layer.2-1.linear"]
 CONFIGS = {

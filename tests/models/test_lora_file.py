@@ -7,11 +7,11 @@ import torch
 from diffusers import ZImagePipeline
 from lora_files import MODULES, add_by_hand, make_pairs
 
+from llm_dit.base.errors import ConfigError, ModelError
 from llm_dit.config import parse_lora
-from llm_dit.errors import ConfigError, ModelError
-from llm_dit.models import lora_file
-from llm_dit.models.lora_file import find_lora, read_lora, save_lora
-from llm_dit.models.tiny import tiny_transformer
+from llm_dit.families.z_image.tiny import tiny_transformer
+from llm_dit.weights import lora_file
+from llm_dit.weights.lora_file import find_lora, read_lora, save_lora
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import torch
 from lora_files import MODULES, add_by_hand, make_pairs
 from safetensors.torch import save_file
 
-from llm_dit.errors import ModelError
-from llm_dit.models.lora import adapted, linear_shapes, load_lora
-from llm_dit.models.lora_file import METADATA_KEY
-from llm_dit.models.lora_keys import known_names
-from llm_dit.models.tiny import tiny_transformer
+from llm_dit.base.errors import ModelError
+from llm_dit.families.z_image.tiny import tiny_transformer
+from llm_dit.weights.lora import adapted, linear_shapes, load_lora
+from llm_dit.weights.lora_file import METADATA_KEY
+from llm_dit.weights.lora_keys import known_names
 
 SCALE = 0.7
 

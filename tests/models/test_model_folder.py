@@ -14,9 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from llm_dit.errors import ModelError
-from llm_dit.models import folder
-from llm_dit.models.folder import component_folder
+from llm_dit.base.errors import ModelError
+from llm_dit.weights import folder
+from llm_dit.weights.folder import component_folder
 
 COMMIT = "a" * 40
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llm_dit import conditioning
-from llm_dit.clock import Clock
-from llm_dit.conditioning import encode_prompt
+from llm_dit.base.clock import Clock
+from llm_dit.base.errors import ModelError
+from llm_dit.conditioning import encode as conditioning
+from llm_dit.conditioning.encode import encode_prompt
 from llm_dit.config import Config, HardwareConfig, ModelConfig, PromptConfig
-from llm_dit.errors import ModelError
 from llm_dit.models.cache import Models, PartCache
 
 KINDS = ["transformer", "vae", "text_encoder"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_dit.errors import ConfigError
-from llm_dit.models.place import Placement, at_work, choose_placement
+from llm_dit.base.errors import ConfigError
+from llm_dit.weights.place import Placement, at_work, choose_placement
 
 
 class Recorder(torch.nn.Linear):

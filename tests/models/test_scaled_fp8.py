@@ -10,11 +10,11 @@ import torch
 from lora_files import make_pairs
 from safetensors.torch import save_file
 
+from llm_dit.base.errors import ModelError
 from llm_dit.config import ModelConfig
-from llm_dit.errors import ModelError
-from llm_dit.models.load import load_transformer
-from llm_dit.models.lora import load_lora
-from llm_dit.models.tiny import tiny_transformer
+from llm_dit.families.z_image.load import load_transformer
+from llm_dit.families.z_image.tiny import tiny_transformer
+from llm_dit.weights.lora import load_lora
 
 FP8 = torch.float8_e4m3fn
 NAME = "layers.0.attention.to_q"

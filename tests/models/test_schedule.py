@@ -10,16 +10,15 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.z_image.pipeline_z_image import calculate_shift, get_default_z_image_sigmas
 
+from llm_dit.base.errors import ModelError
 from llm_dit.compose import compose
 from llm_dit.config import ModelConfig, SamplerConfig
-from llm_dit.denoise.samplers import sample_lcm
-from llm_dit.denoise.sigmas import noise_levels
-from llm_dit.errors import ModelError
+from llm_dit.diffusion.samplers import sample_lcm
+from llm_dit.diffusion.sigmas import noise_levels
 from llm_dit.models.cache import PARTS, PartCache
-from llm_dit.models.load import load_shift
-from llm_dit.models.schedule import BY_RESOLUTION, SPACINGS, read_schedule
-from llm_dit.render import render
+from llm_dit.render.draw import render
 from llm_dit.train.jobs import Where, make_job
+from llm_dit.weights.schedule import BY_RESOLUTION, SPACINGS, load_shift, read_schedule
 
 # What diffusers writes for Z-Image-Turbo: every field of the class.
 ZIMAGE = {

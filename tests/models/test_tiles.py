@@ -10,10 +10,10 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from llm_dit.compose import compose
+from llm_dit.families.autoencoder_kl.tiles import decode_in_tiles, spans, windows
+from llm_dit.families.z_image.tiny import tiny_vae
 from llm_dit.models.cache import Models
-from llm_dit.models.place import choose_placement
-from llm_dit.models.tiles import decode_in_tiles, spans, windows
-from llm_dit.models.tiny import tiny_vae
+from llm_dit.weights.place import choose_placement
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from llm_dit.base.errors import RenderError
 from llm_dit.config import TilingConfig
-from llm_dit.errors import RenderError
-from llm_dit.models.tiny import tiny_vae
-from llm_dit.models.vae import decode, encode
+from llm_dit.families.autoencoder_kl.codec import decode, encode
+from llm_dit.families.z_image.tiny import tiny_vae
 
 WHOLE = TilingConfig()
 
@@ -104,7 +104,7 @@ def test_tiled_pictures_have_the_whole_ones_size(vae, overlap, width):
 
 def test_joins_are_in_place_for_every_tile_size_and_overlap(vae):
     """The roundings that diffusers cuts and joins by agree, over everything the config allows."""
-    from llm_dit.models.vae import _tiling
+    from llm_dit.families.autoencoder_kl.codec import _tiling
 
     for tile in range(64, 4097, 64):
         for percent in range(5, 51):

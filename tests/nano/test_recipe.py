@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_dit.study.prompts import load_prompts
+from llm_dit.prompts.sets import load_prompts
 
 
 def test_vocabulary_is_as_large_as_promised(recipe):

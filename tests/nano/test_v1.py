@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from llm_dit.encoders.gguf import load_gguf_tokenizer
+from llm_dit.encoders.smollm2 import smollm2_gguf_path
 from llm_dit.metrics.nano_judge import KINDS, WEIGHTS, Vocabulary
 from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS
 from llm_dit.metrics.nano_judge.words import LABELLED
-from llm_dit.models.gguf_lm import load_gguf_tokenizer
-from llm_dit.models.smollm2 import smollm2_gguf_path
-from llm_dit.study.prompts import load_prompts
+from llm_dit.prompts.sets import load_prompts
 from llm_dit.text.chat import ChatParts, format_prompt
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.compose import compose
-from llm_dit.errors import ConfigError
 from llm_dit.study.axes import same
 from llm_dit.study.cell import json_label
 from llm_dit.study.definition import Study, load_study, parse_study

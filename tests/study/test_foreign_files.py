@@ -10,7 +10,7 @@ import time
 import pytest
 from PIL import Image
 
-from llm_dit.errors import OutputError
+from llm_dit.base.errors import OutputError
 from llm_dit.study.grids.compare import create_comparison_grid, save_metadata
 from llm_dit.study.grids.grid import save_image_grid
 

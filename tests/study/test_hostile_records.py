@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from llm_dit.cli import main
-from llm_dit.errors import RecordError
-from llm_dit.records_schema import (
+from llm_dit.base.errors import RecordError
+from llm_dit.cli.command import main
+from llm_dit.records.schema import (
     Cell,
     Failure,
     LogLine,

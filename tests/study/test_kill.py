@@ -19,7 +19,8 @@ FORKS = """
 import os, random, signal, sys, time
 from pathlib import Path
 from llm_dit.cli import main
-import llm_dit.render, llm_dit.study.run, llm_dit.study.job, llm_dit.models.load, llm_dit.models.tiny
+import llm_dit.render.draw, llm_dit.study.run, llm_dit.study.job
+import llm_dit.families.z_image.load, llm_dit.encoders.load, llm_dit.encoders.tiny
 import diffusers.models.transformers.transformer_z_image, diffusers.models.autoencoders.autoencoder_kl
 import transformers.models.qwen3.modeling_qwen3, pyarrow.parquet, PIL.PngImagePlugin
 

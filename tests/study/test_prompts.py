@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_dit.errors import PromptError
-from llm_dit.study.prompts import (
+from llm_dit.base.errors import PromptError
+from llm_dit.prompts.sets import (
     DIFFICULTIES,
     NOT_VISIBLE,
     Element,

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from llm_dit.errors import OutputError, RecordError
-from llm_dit.files import PREFIX, this_machine
+from llm_dit.base.errors import OutputError, RecordError
+from llm_dit.base.files import PREFIX, this_machine
 from llm_dit.study.store import CellFolder, SweepFolder
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llm_dit.cli.studies_doc import count, shared_config, studies_markdown
 from llm_dit.compose import check, conf_dir
-from llm_dit.conditioning import chat_parts, settle_prompt
+from llm_dit.conditioning.encode import chat_parts, settle_prompt
 from llm_dit.config import put, to_dict
-from llm_dit.studies_doc import count, shared_config, studies_markdown
 from llm_dit.study.cell import cell_id, prompts_of
 from llm_dit.study.definition import load_study, sweeps_dir
 from llm_dit.study.expand import expand
@@ -137,6 +137,6 @@ def test_no_two_arms_give_the_encoder_the_same_text(name):
 
 def test_the_page_of_studies_is_current():
     page = Path(__file__).parents[2] / "docs" / "studies.md"
-    written = "run: uv run python -m llm_dit.studies_doc > docs/studies.md"
+    written = "run: uv run python -m llm_dit.cli.studies_doc > docs/studies.md"
     assert page.read_text(encoding="utf-8") == studies_markdown(), written
     assert all(f"`{name}`" in page.read_text(encoding="utf-8") for name in STUDIES)

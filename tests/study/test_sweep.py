@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from llm_dit.models.tiny import save_tiny_folder
-from llm_dit.picture import read_record
+from llm_dit.encoders.tiny import save_tiny_folder
+from llm_dit.records.picture import read_record
 from llm_dit.study.definition import Study
 from llm_dit.study.evidence.analysis import analyse
 from llm_dit.study.plan import Plan, PlannedCell
@@ -117,13 +117,14 @@ def test_a_cell_that_cannot_be_composed_is_told_before_anything_is_written(sweep
 
 
 def test_models_are_loaded_once_for_all_cells(sweep, monkeypatch):
-    from llm_dit.models import load
+    from llm_dit.encoders import load as encoders
+    from llm_dit.families.z_image import load
     from llm_dit.models.cache import PARTS
 
     loads = []
-    for name in ("load_transformer", "load_vae", "load_text_encoder"):
-        real = getattr(load, name)
-        monkeypatch.setattr(load, name, lambda *a, real=real, name=name: loads.append(name) or real(*a))
+    for module, name in ((load, "load_transformer"), (load, "load_vae"), (encoders, "load_text_encoder")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, real=real, name=name: loads.append(name) or real(*a))
     PARTS.clear()
     sweep("never said before", "encoder_layer.index=-1,-2,-3", "sampler.steps=1,2", "seed=1,2")
     assert sorted(loads) == ["load_text_encoder", "load_transformer", "load_vae"]
@@ -315,7 +316,7 @@ def test_an_axis_that_is_pinned_is_no_part_of_the_baseline(run_main, tmp_path, s
 
 
 def test_a_cell_that_fails_midway_shows_what_it_lacks(sweep, monkeypatch):
-    from llm_dit.errors import RenderError
+    from llm_dit.base.errors import RenderError
     from llm_dit.study import cell
     from llm_dit.study.grids.pages import tiles_of
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_dit.errors import PromptError
-from llm_dit.models.tiny import tiny_tokenizer
+from llm_dit.base.errors import PromptError
+from llm_dit.encoders.tiny import tiny_tokenizer
 from llm_dit.text.chat import ChatParts, clean_whitespace, format_prompt, strip_quotes
 
 # Of Qwen3-4B's tokenizer_config.json, unchanged; see NOTICE.

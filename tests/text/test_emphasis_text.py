@@ -8,10 +8,10 @@ import re
 import pytest
 import torch
 
-from llm_dit.errors import PromptError
-from llm_dit.models.gguf_lm import load_gguf_tokenizer
-from llm_dit.models.smollm2 import smollm2_gguf_path
-from llm_dit.models.tiny import tiny_tokenizer
+from llm_dit.base.errors import PromptError
+from llm_dit.encoders.gguf import load_gguf_tokenizer
+from llm_dit.encoders.smollm2 import smollm2_gguf_path
+from llm_dit.encoders.tiny import tiny_tokenizer
 from llm_dit.text.chat import ChatParts, clean_whitespace, format_prompt, strip_quotes
 from llm_dit.text.emphasis import (
     as_said,

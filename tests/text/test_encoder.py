@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_dit.errors import ConfigError, ModelError, PromptError
-from llm_dit.models.tiny import TEXT_LAYERS, TEXT_WIDTH, tiny_text_encoder
-from llm_dit.text.encoder import TransformersTextEncoder
+from llm_dit.base.errors import ConfigError, ModelError, PromptError
+from llm_dit.encoders.causal_lm import TransformersTextEncoder
+from llm_dit.encoders.tiny import TEXT_LAYERS, tiny_text_encoder
+from llm_dit.families.z_image.tiny import TEXT_WIDTH
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_dit.render import render
+from llm_dit.render.draw import render
 from llm_dit.text.foreign import foreign_signs
 
 

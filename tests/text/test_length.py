@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from llm_dit.errors import PromptError
-from llm_dit.models.tiny import tiny_tokenizer
+from llm_dit.base.errors import PromptError
+from llm_dit.encoders.causal_lm import TransformersTextEncoder
+from llm_dit.encoders.tiny import tiny_tokenizer
 from llm_dit.text.chat import ChatParts, format_prompt
-from llm_dit.text.encoder import TransformersTextEncoder
 from llm_dit.text.length import split_user, truncate_user
 
 TAIL = "<|im_end|>\n<|im_start|>assistant\n"

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from llm_dit.errors import PromptError
+from llm_dit.base.errors import PromptError
 from llm_dit.text.mix import Words, mix_words, repeated
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from llm_dit.conditioning import settle_prompt
-from llm_dit.errors import PromptError
-from llm_dit.text.template import list_templates, load_template, parse_template
+from llm_dit.base.errors import PromptError
+from llm_dit.conditioning.encode import settle_prompt
+from llm_dit.prompts.templates import list_templates, load_template, parse_template
 
 
 def test_every_shipped_template_loads_and_says_what_it_is():

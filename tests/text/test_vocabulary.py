@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_dit.errors import ConfigError
-from llm_dit.paths import shipped_vocabularies
-from llm_dit.study.prompts import load_prompts
-from llm_dit.text.vocabulary import Reader, load_vocabulary, search
+from llm_dit.base.errors import ConfigError
+from llm_dit.base.paths import shipped_vocabularies
+from llm_dit.prompts.sets import load_prompts
+from llm_dit.prompts.vocabulary import Reader, load_vocabulary, search
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from readback import trackio_runs, wandb_runs
 
-from llm_dit.errors import ConfigError
+from llm_dit.base.errors import ConfigError
 from llm_dit.trackers.base import (
     GuardedTracker,
     NoTracker,

@@ -6,11 +6,11 @@ import pytest
 import torch
 from small_training import log_of, make_data, settings
 
+from llm_dit.base.errors import LabError
 from llm_dit.config import GuidanceConfig
-from llm_dit.denoise.samplers import SAMPLERS
-from llm_dit.denoise.velocity import ZImageVelocity
-from llm_dit.errors import LabError
-from llm_dit.models.tiny import tiny_transformer
+from llm_dit.diffusion.samplers import SAMPLERS
+from llm_dit.families.z_image.tiny import tiny_transformer
+from llm_dit.families.z_image.velocity import ZImageVelocity
 from llm_dit.train.distill import Teacher
 from llm_dit.train.forward import stack_captions
 from llm_dit.train.task import train, training_folder

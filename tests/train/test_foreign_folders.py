@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_training import make_data, settings
 
-from llm_dit.errors import OutputError
-from llm_dit.files import PREFIX, this_machine
-from llm_dit.models.tiny import save_tiny_folder
+from llm_dit.base.errors import OutputError
+from llm_dit.base.files import PREFIX, this_machine
+from llm_dit.encoders.tiny import save_tiny_folder
 from llm_dit.study.grids.sheet import Sheet, write_sheet
 from llm_dit.train.checkpoint import checkpoints
 from llm_dit.train.outputs import add_files

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from llm_dit.models.tiny import tiny_transformer
+from llm_dit.families.z_image.tiny import tiny_transformer
 from llm_dit.train.forward import TrainingForward, stack_captions, stock_attention
 
 

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from small_training import make_data, settings
 
 from llm_dit.compose import compose
-from llm_dit.models.tiny import tiny_transformer
-from llm_dit.render import render
+from llm_dit.families.z_image.tiny import tiny_transformer
+from llm_dit.render.draw import render
 from llm_dit.train import outputs
 from llm_dit.train.task import train
 from llm_dit.train.validate import HeldTransformer

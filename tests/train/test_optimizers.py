@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import TrainConfig
-from llm_dit.errors import ConfigError
 from llm_dit.train.ema import Average, decay_at
 from llm_dit.train.optimizers import Muon, make_optimizers, orthogonalised, rate_factor, set_rates
 

@@ -121,7 +121,7 @@ def test_checkpointing_and_compiling_are_set():
     config = settings("x", "train.gradient_checkpointing=true")
     assert start_transformer(config, "cpu", "float32").gradient_checkpointing
     assert not start_transformer(settings("x"), "cpu", "float32").gradient_checkpointing
-    from llm_dit.models.tiny import tiny_transformer
+    from llm_dit.families.z_image.tiny import tiny_transformer
     from llm_dit.train.forward import TrainingForward, velocity
 
     assert TrainingForward(tiny_transformer())._run is velocity

@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from small_training import MemoryData, log_of, make_data, same, settings, small_start, state_of, without_seconds
 
+from llm_dit.base.errors import LabError, OutputError
+from llm_dit.base.lock import locked
 from llm_dit.compose import compose, conf_dir
 from llm_dit.config import to_dict
-from llm_dit.errors import LabError, OutputError
-from llm_dit.lock import locked
-from llm_dit.picture import identity
+from llm_dit.records.picture import identity
 from llm_dit.trackers.base import GuardedTracker, NoTracker
 from llm_dit.train.checkpoint import checkpoints
 from llm_dit.train.task import train
@@ -145,12 +145,12 @@ def away(drawn, data):
 
 def draw_latents(path, data):
     """Latents from noise, by the velocity and the sampler that pictures are drawn with."""
-    from llm_dit.denoise.noise import draw_noise, seeded_generator
-    from llm_dit.denoise.samplers import SAMPLERS
-    from llm_dit.denoise.sigmas import flow_sigmas
-    from llm_dit.denoise.velocity import ZImageVelocity
-    from llm_dit.models.load import load_transformer
-    from llm_dit.models.place import Placement
+    from llm_dit.diffusion.noise import draw_noise, seeded_generator
+    from llm_dit.diffusion.samplers import SAMPLERS
+    from llm_dit.diffusion.sigmas import flow_sigmas
+    from llm_dit.families.z_image.load import load_transformer
+    from llm_dit.families.z_image.velocity import ZImageVelocity
+    from llm_dit.weights.place import Placement
 
     transformer = load_transformer(compose(["model=tiny", f"model.path={path}"]).model, Placement("cpu", "float32"))
     with torch.inference_mode():
@@ -160,7 +160,7 @@ def draw_latents(path, data):
 
 
 def test_the_result_is_a_whole_model_with_its_origin_in_the_header(tmp_path):
-    from llm_dit.render import render
+    from llm_dit.render.draw import render
 
     data = make_data()
     saved = train(settings(tmp_path, "train.steps=2", "train.ema_decay=0.9"), dataset=data)
@@ -279,11 +279,11 @@ def test_validation_draws_with_the_average_and_changes_nothing(tmp_path):
     assert [(r["seed"], r["axes"]) for r in records] == [(s, {"train.step": "4"}) for _ in range(2) for s in (3, 4)]
     # The pictures are those of the model that was saved, which is the average.
     again = ["model=tiny", "hardware=cpu", f"model.path={tmp_path / 't'}", "sampler.steps=2", "seed=3"]
-    from llm_dit.render import render
+    from llm_dit.render.draw import render
 
     assert render(compose(again, prompt=records[0]["prompt"]))[0].record["pixels_sha256"] == records[0]["pixels_sha256"]
     # and the folder is a sweep like any other
-    from llm_dit.tasks import run_task
+    from llm_dit.cli.tasks import run_task
 
     run_task(compose(["model=tiny", "task=grid", f"sweep.dir={tmp_path / 't'}", "sweep.name=validation"]))
     assert list((folder / "grids").glob("*.png"))
@@ -366,7 +366,7 @@ def test_without_data_there_is_one_line(run_main):
 
 
 def test_a_random_start_and_another_architecture(tmp_path):
-    from llm_dit.models.tiny import tiny_transformer
+    from llm_dit.families.z_image.tiny import tiny_transformer
 
     data = make_data()
     train(settings(tmp_path / "a", "train.start=random", "train.steps=1"), dataset=data)

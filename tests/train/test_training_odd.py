@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 from small_training import make_data, same, settings, state_of
 
-from llm_dit.errors import LabError
-from llm_dit.models.tiny import save_tiny_folder, tiny_transformer
+from llm_dit.base.errors import LabError
+from llm_dit.encoders.tiny import save_tiny_folder
+from llm_dit.families.z_image.tiny import tiny_transformer
 from llm_dit.trackers.base import GuardedTracker, NoTracker
 from llm_dit.train.forward import blocks_of
 from llm_dit.train.start import start_transformer

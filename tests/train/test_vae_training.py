@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from small_training import log_of, settings
 
-from llm_dit.models.tiny import tiny_vae
+from llm_dit.families.z_image.tiny import tiny_vae
 from llm_dit.train.task import train
 from llm_dit.train.vae import edge_loss, kl_loss, psnr
 

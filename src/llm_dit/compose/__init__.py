@@ -16,12 +16,12 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
+from llm_dit.base.errors import ConfigError, short
 from llm_dit.compose.arguments import changed_keys, in_list, prepare_overrides, quote
 from llm_dit.compose.groups import conf_dir
 from llm_dit.compose.messages import HYDRA_ERRORS, explain, type_name
 from llm_dit.compose.values import check
 from llm_dit.config import Config
-from llm_dit.errors import ConfigError, short
 
 __all__ = [
     "HYDRA_ERRORS",

@@ -8,12 +8,12 @@ from dataclasses import fields
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from llm_dit.base.errors import ConfigError, nearest, short
 from llm_dit.compose.given import without_plus
 from llm_dit.compose.groups import options_of
 from llm_dit.compose.messages import HYDRA_ERRORS, unknown_key
 from llm_dit.config import Config, parameters
 from llm_dit.config.rule import check_text_length
-from llm_dit.errors import ConfigError, nearest, short
 
 _OVERRIDE = re.compile(r"^(~|\+\+?)?(?P<key>[A-Za-z_][\w./@-]*)(=|$)", re.DOTALL)
 _HYDRA_ROOTS = ("hydra",)

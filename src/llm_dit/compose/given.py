@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.compose.groups import group_names
 from llm_dit.config import Config, parameters
-from llm_dit.errors import ConfigError
 
 _GIVEN = re.compile(r"^(?P<sign>~|\+\+?)?(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<value>.*))?$", re.DOTALL)
 _LISTS_OF_OPTIONS = ("metrics",)  # groups of which several options are taken together

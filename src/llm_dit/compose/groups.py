@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llm_dit.errors import ConfigError
-from llm_dit.paths import shipped_folder, visible
+from llm_dit.base.errors import ConfigError
+from llm_dit.base.paths import shipped_folder, visible
 
 
 def conf_dir() -> Path:

@@ -10,9 +10,9 @@ from typing import Any, get_args, get_origin
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from llm_dit.base.errors import ConfigError, nearest, one_line, short
 from llm_dit.compose.groups import group_names, options_of
 from llm_dit.config import parameters
-from llm_dit.errors import ConfigError, nearest, one_line, short
 
 # Hydra raises bare ValueErrors too, for instance for sampler=3.
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)

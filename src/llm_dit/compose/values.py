@@ -9,9 +9,9 @@ from typing import Any, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from llm_dit.base.errors import ConfigError, nearest, short
 from llm_dit.compose.messages import explain, options_hint, type_name, unknown_key
 from llm_dit.config import Config, Rule, get, is_group, parameters, type_hints
-from llm_dit.errors import ConfigError, nearest, short
 
 
 def check(composed: DictConfig | Mapping[str, Any]) -> Config:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from llm_dit.base.errors import ConfigError, short
+from llm_dit.base.float32 import in_float32
 from llm_dit.config.rule import MAX_SEED, Group, check_window, param
-from llm_dit.errors import ConfigError, short
-from llm_dit.float32 import in_float32
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from llm_dit.errors import ConfigError
+from llm_dit.base.errors import ConfigError
 
 MAX_SCALE = 100.0
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llm_dit.base.errors import ConfigError, nearest
+from llm_dit.base.paths import shipped_vocabularies, user_path
 from llm_dit.config.rule import FLOAT16_REASON, Group, param
-from llm_dit.errors import ConfigError, nearest
-from llm_dit.paths import shipped_vocabularies, user_path
 
 
 @dataclass

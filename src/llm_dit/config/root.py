@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config.data import DataConfig
 from llm_dit.config.denoise import (
     DiversityConfig,
@@ -21,7 +22,6 @@ from llm_dit.config.rule import MAX_SEED, Group, param
 from llm_dit.config.study import OutputConfig, PromptsConfig, ReportConfig, SweepConfig, TrackerConfig
 from llm_dit.config.text import EmphasisConfig, EncoderLayerConfig, LongPromptConfig, MixConfig, PromptConfig
 from llm_dit.config.train import TrainConfig
-from llm_dit.errors import ConfigError
 
 TAKE_A_BIAS = ("native", "flex", "_native_math", "_native_efficient")  # attention kernels that add a bias to logits
 

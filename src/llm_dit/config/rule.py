@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_dit.errors import ConfigError, short
+from llm_dit.base.errors import ConfigError, short
 
 MAX_SEED = 2**63 - 1
 MAX_PROMPT_CHARACTERS = 100_000

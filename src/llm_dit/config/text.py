@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config.rule import Group, check_text_length, param
-from llm_dit.errors import ConfigError
 
 NORMED_AWAY = (
     "the transformer begins with an RMSNorm of each token, which cancels any factor; attention and from_empty act"

@@ -13,10 +13,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_dit.errors import ImageError
+from llm_dit.base.errors import ImageError
+from llm_dit.base.inputs import read_bytes
+from llm_dit.base.paths import user_path
 from llm_dit.images.png import SIGNATURE, without_texts
-from llm_dit.inputs import read_bytes
-from llm_dit.paths import user_path
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llm_dit.errors import ModelError
+from llm_dit.base.errors import ModelError
 from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.open_clip_model import WEIGHTS_ENDINGS, Place, find_named, load_open_clip
 from llm_dit.metrics.weights import batches, describe, files_hash, fill, find_file, read_tensors

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llm_dit.study.prompts import Element
+from llm_dit.prompts.sets import Element
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llm_dit.errors import ModelError, one_line
+from llm_dit.base.errors import ModelError, one_line
 from llm_dit.metrics.aesthetic import linear_head
 from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.weights import (

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import ConfigError, one_line
+from llm_dit.base.errors import ConfigError, one_line
 from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.weights import describe, files_hash
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import ConfigError, LabError, ModelError, nearest, one_line
+from llm_dit.base.errors import ConfigError, LabError, ModelError, nearest, one_line
 from llm_dit.metrics.weights import (
     download,
     enough_memory,
@@ -26,7 +26,7 @@ from llm_dit.metrics.weights import (
     quiet,
     read_tensors,
 )
-from llm_dit.models.folder import read_json
+from llm_dit.weights.folder import read_json
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from llm_dit.errors import ConfigError
+from llm_dit.base.errors import ConfigError
 from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.open_clip_model import (
     WEIGHTS_NAMES,

@@ -7,8 +7,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 
+from llm_dit.base.errors import ConfigError, nearest
 from llm_dit.config import Config, MetricsConfig
-from llm_dit.errors import ConfigError, nearest
 from llm_dit.metrics.base import Metric
 
 Direction = Literal["higher", "lower", "none"]
@@ -70,7 +70,7 @@ def primary(config: MetricsConfig) -> str | None:
 
 def make_metrics(config: Config) -> list[Metric]:
     """The metrics a config asks for; weights load with the first score and stay for the process."""
-    from llm_dit.models.place import choose_placement
+    from llm_dit.weights.place import choose_placement
 
     device = choose_placement(config.hardware.device, config.hardware.dtype).device
     return [_make(name, _Settings(getattr(config.metrics, name)), str(device), config.metrics.batch_size)

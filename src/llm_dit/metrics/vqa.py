@@ -19,13 +19,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import ModelError, one_line
+from llm_dit.base.errors import ModelError, one_line
+from llm_dit.base.paths import visible
 from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.weights import batches, describe, enough_memory, files_hash, find_folder, quiet
-from llm_dit.models.folder import read_json
-from llm_dit.models.weights import check_weights, folder_shapes
-from llm_dit.paths import visible
-from llm_dit.study.prompts import NOT_VISIBLE, Element
+from llm_dit.prompts.sets import NOT_VISIBLE, Element
+from llm_dit.weights.folder import read_json
+from llm_dit.weights.tensors import check_weights, folder_shapes
 
 if TYPE_CHECKING:
     from PIL import Image

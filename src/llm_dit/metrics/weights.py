@@ -14,10 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llm_dit.errors import ModelError, one_line
-from llm_dit.models.folder import HUB_ID
-from llm_dit.models.weights import check_weights, safetensors_shapes
-from llm_dit.paths import user_path
+from llm_dit.base.errors import ModelError, one_line
+from llm_dit.base.paths import user_path
+from llm_dit.weights.folder import HUB_ID
+from llm_dit.weights.tensors import check_weights, safetensors_shapes
 
 T = TypeVar("T")
 

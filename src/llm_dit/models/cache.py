@@ -12,12 +12,14 @@ from collections.abc import Callable, Hashable
 from dataclasses import astuple
 from typing import Any
 
-from llm_dit.clock import Clock
+from llm_dit.base.clock import Clock
 from llm_dit.config import Config, SamplerConfig
-from llm_dit.models import load
-from llm_dit.models.lora import Lora, fuse, load_lora, wanted_loras
-from llm_dit.models.place import Placement
-from llm_dit.models.schedule import Schedule
+from llm_dit.encoders import load as encoders
+from llm_dit.families.z_image import load
+from llm_dit.weights import schedule
+from llm_dit.weights.lora import Lora, fuse, load_lora, wanted_loras
+from llm_dit.weights.place import Placement
+from llm_dit.weights.schedule import Schedule
 
 
 class PartCache:
@@ -91,7 +93,7 @@ class Models:
     @property
     def text_encoder(self) -> Any:
         return self._get(
-            "text_encoder", self.text_encoder_key, lambda: load.load_text_encoder(self.model, self.placement)
+            "text_encoder", self.text_encoder_key, lambda: encoders.load_text_encoder(self.model, self.placement)
         )
 
     @property
@@ -135,7 +137,7 @@ class Models:
     @property
     def shift(self) -> float:
         """The shift of the model's own schedule."""
-        return (self._schedule or load.load_schedule(self.model)).static_shift()
+        return (self._schedule or schedule.load_schedule(self.model)).static_shift()
 
     def check_schedule(self, sampler: SamplerConfig) -> None:
         """Raise ModelError where a run with these settings would ignore something of the model's own schedule."""
@@ -144,4 +146,4 @@ class Models:
 
     @property
     def _schedule(self) -> Schedule | None:
-        return self._get("schedule", (self.model.path, self.model.revision), lambda: load.find_schedule(self.model))
+        return self._get("schedule", (self.model.path, self.model.revision), lambda: schedule.find_schedule(self.model))

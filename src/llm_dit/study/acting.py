@@ -16,7 +16,7 @@ from llm_dit.config import (
     SlgConfig,
     TilingConfig,
 )
-from llm_dit.denoise.sigmas import start_at_strength, steps_of
+from llm_dit.diffusion.sigmas import start_at_strength, steps_of
 
 
 def acting(config: Config) -> Config:

@@ -13,8 +13,8 @@ import random
 from decimal import Decimal
 from typing import Any
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import Config, value_at
-from llm_dit.errors import ConfigError
 
 MOST_VALUES = 100_000  # of one axis
 SHORT = 12  # digits of a decimal that a person writes

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llm_dit.conditioning import settle_prompt
+from llm_dit.base.errors import LabError, OutputError, RenderError, told
+from llm_dit.base.files import write_whole
+from llm_dit.conditioning.encode import settle_prompt
 from llm_dit.config import Config, PromptsConfig, get, parameters, seeds_of, to_dict
-from llm_dit.errors import LabError, OutputError, RenderError, told
-from llm_dit.files import write_whole
 from llm_dit.models.cache import PARTS, PartCache
-from llm_dit.picture import Picture, identity, is_own_picture, png_bytes
-from llm_dit.render import render
-from llm_dit.study.prompts import Prompt, load_prompts
+from llm_dit.prompts.sets import Prompt, load_prompts
+from llm_dit.records.picture import Picture, identity, is_own_picture, png_bytes
+from llm_dit.render.draw import render
 from llm_dit.study.store import CellFolder, sweep_of
 
 LEFT = "left to another process"

@@ -19,11 +19,11 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any
 
+from llm_dit.base.errors import ConfigError, nearest
+from llm_dit.base.inputs import read_text, refuse_special
+from llm_dit.base.paths import shipped_folder, user_path, visible
+from llm_dit.base.yamlfile import parse_yaml
 from llm_dit.compose.given import refuse_contradictions
-from llm_dit.errors import ConfigError, nearest
-from llm_dit.inputs import read_text, refuse_special
-from llm_dit.paths import shipped_folder, user_path, visible
-from llm_dit.yamlfile import parse_yaml
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import contextlib
 import statistics
 from dataclasses import replace
 
+from llm_dit.base.errors import ModelError, RecordError
 from llm_dit.config import Config
-from llm_dit.denoise.guidance import forwards_at, zero_init_above
-from llm_dit.denoise.highres import has_two_stages
-from llm_dit.denoise.prompts_at import parts_at
-from llm_dit.denoise.samplers import velocities
-from llm_dit.denoise.sigmas import noise_levels, steps_of
-from llm_dit.errors import ModelError, RecordError
+from llm_dit.diffusion.guidance import forwards_at, zero_init_above
+from llm_dit.diffusion.highres import has_two_stages
+from llm_dit.diffusion.prompts_at import parts_at
+from llm_dit.diffusion.samplers import velocities
+from llm_dit.diffusion.sigmas import noise_levels, steps_of
 from llm_dit.study.axes import label_of
 from llm_dit.study.plan import Plan
 from llm_dit.study.store import SweepFolder
@@ -61,7 +61,7 @@ def forwards_of(config: Config) -> float:
 
 def _shift_of(config: Config) -> float:
     """The model's own shift; the usual 3 while the model is not here to be asked."""
-    from llm_dit.models.load import load_shift
+    from llm_dit.weights.schedule import load_shift
 
     try:
         return load_shift(config.model)
@@ -119,8 +119,8 @@ def memory_lines(configs: list[Config]) -> list[str]:
 
 def weight_gigabytes(config: Config) -> dict[str, float] | None:
     """Gigabytes of each part's weights in the dtype it runs in, from file headers; None when they are not here."""
-    from llm_dit.models.place import choose_placement
-    from llm_dit.models.size import count_parameters
+    from llm_dit.machine.size import count_parameters
+    from llm_dit.weights.place import choose_placement
 
     counts = count_parameters(config.model)
     size = 4 if choose_placement(config.hardware.device, config.hardware.dtype).dtype == "float32" else 2

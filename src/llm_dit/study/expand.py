@@ -10,8 +10,8 @@ import itertools
 import re
 from typing import Any
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.compose import quote
-from llm_dit.errors import ConfigError
 from llm_dit.study.definition import Study
 
 # What a change costs, dearest first: other weights, another device, texts to encode, and the rest for nothing.

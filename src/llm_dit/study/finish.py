@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from llm_dit.base.errors import ConfigError, LabError, nearest, printable
+from llm_dit.base.paths import user_path
 from llm_dit.config import Config
-from llm_dit.errors import ConfigError, LabError, nearest, printable
-from llm_dit.paths import user_path
 from llm_dit.study.store import SweepFolder
 
 

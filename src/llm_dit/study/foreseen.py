@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llm_dit.conditioning import settle_prompt
+from llm_dit.conditioning.encode import settle_prompt
 from llm_dit.config import Config
-from llm_dit.foreseen import asked_size, prompt_warnings, reader_of, size_warnings
+from llm_dit.records.foreseen import asked_size, prompt_warnings, reader_of, size_warnings
 from llm_dit.study.cell import prompts_of
 from llm_dit.study.plan import Plan
 

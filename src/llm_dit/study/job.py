@@ -11,9 +11,9 @@ import traceback
 from dataclasses import asdict
 from typing import Any
 
+from llm_dit.base.errors import LabError, OutputError, told
+from llm_dit.base.paths import user_path
 from llm_dit.config import Config
-from llm_dit.errors import LabError, OutputError, told
-from llm_dit.paths import user_path
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import LEFT, Outcome, axis_labels, open_cell, run_cell
 from llm_dit.study.devices import use_own_card

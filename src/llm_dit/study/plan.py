@@ -12,11 +12,11 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
+from llm_dit.base.errors import ConfigError, LabError
+from llm_dit.base.paths import user_path
+from llm_dit.base.stages import STAGES
 from llm_dit.compose import check, compose, in_list, prepare_overrides, quote
 from llm_dit.config import Config, OutputConfig, parameters, seeds_of
-from llm_dit.errors import ConfigError, LabError
-from llm_dit.notices import STAGES
-from llm_dit.paths import user_path
 from llm_dit.study.acting import acting, steps_run
 from llm_dit.study.axes import label_of, numbers_as_written, range_values, same
 from llm_dit.study.cell import axis_labels, cell_id, prompts_of

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_dit.errors import LabError
+from llm_dit.base.errors import LabError
 from llm_dit.study.store import SweepFolder
 
 INTERVAL = 0.5  # seconds between looks

@@ -14,8 +14,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from llm_dit.errors import LabError, printable, told
-from llm_dit.files import check_writable
+from llm_dit.base.errors import LabError, printable, told
+from llm_dit.base.files import check_writable
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import LEFT, Outcome
 from llm_dit.study.finish import finish_sweep

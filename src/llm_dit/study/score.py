@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import ImageError
-from llm_dit.records_schema import ScoreLine
-from llm_dit.study.prompts import Element
+from llm_dit.base.errors import ImageError
+from llm_dit.prompts.sets import Element
+from llm_dit.records.schema import ScoreLine
 from llm_dit.study.store import CellFolder
 
 if TYPE_CHECKING:

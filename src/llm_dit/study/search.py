@@ -20,8 +20,8 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from llm_dit.base.errors import ConfigError, LabError, nearest
 from llm_dit.config import Config, parameters
-from llm_dit.errors import ConfigError, LabError, nearest
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import Outcome, prompts_of
 from llm_dit.study.store import LONGEST, CellFolder, SweepFolder, sweep_of
@@ -134,7 +134,7 @@ def prepare_search(config: DictConfig) -> SweepFolder:
 
     Raises LabError for a value, a metric or weights that the first trials would fail for.
     """
-    from llm_dit.files import check_writable
+    from llm_dit.base.files import check_writable
     from llm_dit.metrics.registry import ready_metrics
     from llm_dit.study.definition import Study
     from llm_dit.study.plan import Plan, PlannedCell

@@ -25,13 +25,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
+from llm_dit.base.errors import LabError, OutputError, RecordError
+from llm_dit.base.files import append_lines, remove_known, remove_leftovers, write_whole
+from llm_dit.base.lock import locked
+from llm_dit.base.paths import user_path
 from llm_dit.config import Config
-from llm_dit.errors import LabError, OutputError, RecordError
-from llm_dit.files import append_lines, remove_known, remove_leftovers, write_whole
-from llm_dit.lock import locked
-from llm_dit.paths import user_path
-from llm_dit.picture import is_own_picture
-from llm_dit.records_schema import (
+from llm_dit.records.picture import is_own_picture
+from llm_dit.records.schema import (
     OF_EVERY_LINE,
     Cell,
     Failure,

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from llm_dit.files import write_whole
+from llm_dit.base.files import write_whole
 from llm_dit.study.axes import axis_value
 from llm_dit.study.score import scores_of
 from llm_dit.study.store import CellFolder, SweepFolder

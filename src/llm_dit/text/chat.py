@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from llm_dit.errors import PromptError
+from llm_dit.base.errors import PromptError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 They compute in float32 and return float32, in the order of the text. What goes along with tokens, such as their
 weights, is compressed by the same shares: then `by` holds the tokens, which decide, and x what goes along. Which
-tokens are compressed (the user's, never the chat template's) and to what length is decided in conditioning.py.
+tokens are compressed (the user's, never the chat template's) and to what length is decided in conditioning/encode.py.
 docs/conditioning.md has formulae and sources.
 """
 

@@ -1,7 +1,7 @@
 """Weights in a prompt: '(words:1.3)' read into plain text and a weight for each token. Also e' = e_0 + w (e - e_0).
 
 The signs are those of AUTOMATIC1111 and ComfyUI. Reading is pure text work; what the weights do in attention is
-denoise/emphasis.py's. docs/conditioning.md has the formulae and their sources.
+families/z_image/emphasis.py's. docs/conditioning.md has the formulae and their sources.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import PromptError
+from llm_dit.base.errors import PromptError
 from llm_dit.text.layers import EPS, rms
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Hidden states of several layers to one: norms for each layer, and ways to combine them.
 
 Pure functions over tensors [..., tokens, features]; they compute in float32 and return float32. Which layers,
-and what the result is aligned to, is decided in layer_choice.py. docs/conditioning.md has the formulae.
+and what the result is aligned to, is decided in conditioning/layers.py. docs/conditioning.md has the formulae.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from llm_dit.errors import PromptError
+from llm_dit.base.errors import PromptError
 from llm_dit.text.chat import ChatParts, FormattedPrompt
 
 

@@ -1,14 +1,15 @@
 """Two prompts' embeddings to one: aligned part by part, then mixed token by token.
 
 The chat template's tokens meet each other, the user's words each other's. Mixing of predictions, which needs no
-alignment, is velocity.py's; which prompt acts at which noise level is prompts_at.py's. docs/conditioning.md
+alignment, is a family's velocity.py's; which prompt acts at which noise level is diffusion/prompts_at.py's.
+docs/conditioning.md
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from llm_dit.errors import PromptError
+from llm_dit.base.errors import PromptError
 from llm_dit.text.layers import slerp, weighted
 
 if TYPE_CHECKING:

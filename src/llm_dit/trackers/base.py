@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from llm_dit.errors import printable, told
+from llm_dit.base.errors import printable, told
 
 
 class Tracker(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llm_dit.errors import ConfigError, nearest
+from llm_dit.base.errors import ConfigError, nearest
 from llm_dit.trackers.base import GuardedTracker, NoTracker
 from llm_dit.trackers.trackio import TrackioTracker
 from llm_dit.trackers.wandb import WandbTracker

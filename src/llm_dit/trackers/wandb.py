@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import told
+from llm_dit.base.errors import told
 from llm_dit.trackers.base import Tally, ensure_writable, nested, numbers, shown, warn
 
 if TYPE_CHECKING:

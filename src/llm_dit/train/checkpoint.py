@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import OutputError, RecordError, told
-from llm_dit.files import put_in_place, remove_known, temporary_beside
-from llm_dit.records_schema import TrainState, check_version, checked, read_object
-from llm_dit.versions import versions
+from llm_dit.base.errors import OutputError, RecordError, told
+from llm_dit.base.files import put_in_place, remove_known, temporary_beside
+from llm_dit.base.versions import versions
+from llm_dit.records.schema import TrainState, check_version, checked, read_object
 
 if TYPE_CHECKING:
     import torch

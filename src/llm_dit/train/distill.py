@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from llm_dit.denoise.guidance import cfg
+from llm_dit.diffusion.guidance import cfg
 from llm_dit.train.forward import TrainingForward, stack_captions
 from llm_dit.train.transformer import FlowTraining, Group
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from llm_dit.base.seeds import seed_words
 from llm_dit.config import TrainConfig
-from llm_dit.seeds import seed_words
 
 if TYPE_CHECKING:
     import torch

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from llm_dit.denoise.positions import rotary_frequencies, stock_axis
-from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import ConfigError
-from llm_dit.models.weights import one_line
+from llm_dit.base.errors import ConfigError
+from llm_dit.diffusion.positions import rotary_frequencies, stock_axis
+from llm_dit.families.z_image.velocity import padded_length
+from llm_dit.weights.tensors import one_line
 
 if TYPE_CHECKING:
     from diffusers import ZImageTransformer2DModel

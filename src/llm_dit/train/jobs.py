@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import Config, GuidanceConfig
-from llm_dit.denoise.sigmas import noise_levels
-from llm_dit.errors import ConfigError
+from llm_dit.diffusion.sigmas import noise_levels
+from llm_dit.families.z_image.fit import check_channels, check_features
+from llm_dit.families.z_image.load import set_attention
 from llm_dit.models.cache import PartCache
-from llm_dit.models.fit import check_channels, check_features
-from llm_dit.models.load import find_schedule, load_schedule, set_attention
-from llm_dit.models.place import Placement
-from llm_dit.models.schedule import Schedule
 from llm_dit.train import outputs
 from llm_dit.train.distill import Distillation, Teacher
 from llm_dit.train.forward import TrainingForward
@@ -25,6 +23,8 @@ from llm_dit.train.start import load_start, start_transformer, start_vae
 from llm_dit.train.transformer import FlowTraining
 from llm_dit.train.vae import VaeForward, VaeTraining, measure_latents, show
 from llm_dit.train.validate import Validation
+from llm_dit.weights.place import Placement
+from llm_dit.weights.schedule import Schedule, find_schedule, load_schedule
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from llm_dit.base.errors import RenderError
 from llm_dit.config import TrainConfig
-from llm_dit.errors import RenderError
 from llm_dit.train.checkpoint import (
     State,
     check_optimizer_tensors,

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.errors import RenderError
-from llm_dit.files import append_lines, write_whole
-from llm_dit.records_schema import LogLine, lines_of
+from llm_dit.base.errors import RenderError
+from llm_dit.base.files import append_lines, write_whole
+from llm_dit.records.schema import LogLine, lines_of
 from llm_dit.train.flow import BANDS
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.config import TrainConfig
-from llm_dit.errors import ConfigError
 
 # Newton-Schulz coefficients and the count of iterations, as in torch.optim.Muon.
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5

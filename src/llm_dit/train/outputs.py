@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_dit.base.errors import ModelError, OutputError
+from llm_dit.base.files import put_in_place, temporary_beside, temporary_folder
+from llm_dit.base.paths import user_path
 from llm_dit.config import ModelConfig, TrainConfig
-from llm_dit.errors import ModelError, OutputError
-from llm_dit.files import put_in_place, temporary_beside, temporary_folder
-from llm_dit.models.folder import component_folder
-from llm_dit.models.load import RANDOM
-from llm_dit.paths import user_path
 from llm_dit.train.checkpoint import header, write_tensors
+from llm_dit.weights.folder import RANDOM, component_folder
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +61,7 @@ def add_other_parts(folder: Path, model: ModelConfig, trained: str) -> bool:
     """
     others = [part for part in PARTS if part != trained]
     if model.path == RANDOM:
-        from llm_dit.models.tiny import save_tiny_folder
+        from llm_dit.encoders.tiny import save_tiny_folder
 
         with temporary_folder(folder) as staged:
             save_tiny_folder(staged)
@@ -119,7 +118,7 @@ def save_adapter(model: ZImageTransformer2DModel, path: Path, settings: TrainCon
     """The adapter as one file in diffusers' layout, by the project's own writer. Raises OutputError."""
     import torch
 
-    from llm_dit.models.lora_file import save_lora
+    from llm_dit.weights.lora_file import save_lora
 
     dtype = getattr(torch, settings.save_dtype)
     pairs = {name: (a.to(dtype), b.to(dtype), alpha) for name, (a, b, alpha) in lora_pairs(model, settings).items()}

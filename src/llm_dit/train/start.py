@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from llm_dit.base.errors import ConfigError, ModelError, nearest
+from llm_dit.base.paths import user_path
 from llm_dit.config import Config, ModelConfig, TrainConfig
-from llm_dit.errors import ConfigError, ModelError, nearest
-from llm_dit.models import load
-from llm_dit.models.place import Placement
-from llm_dit.paths import user_path
+from llm_dit.families.z_image import load
 from llm_dit.train.flow import stream_seed
+from llm_dit.weights.place import Placement
 
 if TYPE_CHECKING:
     from diffusers import ZImageTransformer2DModel
@@ -90,7 +90,7 @@ def refuse_quantized(model: Any, named: ModelConfig) -> None:
 
 def random_weights(model: Any, seed: int) -> Any:
     """A model of the same architecture with new weights, as diffusers starts them."""
-    from llm_dit.denoise.rotary import install_computed_rotary
+    from llm_dit.families.z_image.rotary import install_computed_rotary
 
     example = next(model.parameters())
     with torch.random.fork_rng(devices=[]):

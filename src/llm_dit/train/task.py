@@ -13,18 +13,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from llm_dit.base.errors import ConfigError, OutputError, RecordError
+from llm_dit.base.files import PREFIX, remove_leftovers, write_whole
+from llm_dit.base.lock import locked
+from llm_dit.base.paths import user_path
+from llm_dit.base.versions import versions
 from llm_dit.config import Config, get, parameters, to_dict
-from llm_dit.errors import ConfigError, OutputError, RecordError
-from llm_dit.files import PREFIX, remove_leftovers, write_whole
-from llm_dit.lock import locked
 from llm_dit.models.cache import PARTS, PartCache
-from llm_dit.models.place import choose_placement
-from llm_dit.paths import user_path
-from llm_dit.records_schema import read_object
+from llm_dit.records.schema import read_object
 from llm_dit.train.checkpoint import is_own_weights
 from llm_dit.train.outputs import PARTS as COMPONENTS
 from llm_dit.train.outputs import WEIGHTS
-from llm_dit.versions import versions
+from llm_dit.weights.place import choose_placement
 
 # What may change between a checkpoint and the run that goes on from it: where things go, how it is computed, how long.
 FREE = {
@@ -49,7 +49,7 @@ def train(config: Config, *, parts: PartCache = PARTS, dataset: Any = None) -> P
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-    from llm_dit.render import set_threads, translated_memory_errors
+    from llm_dit.render.draw import set_threads, translated_memory_errors
     from llm_dit.train.jobs import Where, make_job
     from llm_dit.train.loop import Training, describe_cost, refuse_nothing_finite
     from llm_dit.train.start import trained_parameters
@@ -171,7 +171,7 @@ def base_fingerprint(model: Any) -> str:
     """The weights a training starts from, adapters left out: they are new."""
     from types import SimpleNamespace
 
-    from llm_dit.models.fingerprint import fingerprint
+    from llm_dit.weights.fingerprint import fingerprint
 
     weights = {name: p for name, p in model.state_dict().items() if "lora_" not in name}
     return fingerprint(SimpleNamespace(state_dict=lambda: weights))

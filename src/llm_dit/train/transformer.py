@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from llm_dit.config import TrainConfig
-from llm_dit.denoise.velocity import padded_length
+from llm_dit.families.z_image.velocity import padded_length
 from llm_dit.train.ahead import Ahead
 from llm_dit.train.flow import (
     noised,

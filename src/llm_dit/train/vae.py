@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from llm_dit.config import TrainConfig
-from llm_dit.picture import as_image
+from llm_dit.images.pixels import as_image
 from llm_dit.study.grids.sheet import gallery, write_sheet
 from llm_dit.train.ahead import Ahead
 from llm_dit.train.flow import BANDS, stream

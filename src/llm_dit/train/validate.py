@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llm_dit.base.errors import ConfigError, told
 from llm_dit.config import Config, SweepConfig
-from llm_dit.errors import ConfigError, told
 from llm_dit.metrics.registry import ready_metrics
 from llm_dit.models.cache import PARTS, PartCache
-from llm_dit.models.fingerprint import fingerprint
 from llm_dit.study.cell import prompts_of, run_cell
 from llm_dit.study.grids.sheet import gallery, is_own_sheet, write_sheet
 from llm_dit.study.score import mean_scores, score_cell, scores_of
 from llm_dit.study.store import CellFolder, SweepFolder
 from llm_dit.train.checkpoint import STEP
 from llm_dit.train.forward import stock_attention
+from llm_dit.weights.fingerprint import fingerprint
 
 AXIS = "train.step"
 COLUMNS = 8

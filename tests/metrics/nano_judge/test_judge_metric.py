@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from llm_dit.base.errors import ModelError
 from llm_dit.compose import compose
-from llm_dit.errors import ModelError
 from llm_dit.metrics.base import Sample
 from llm_dit.metrics.nano_judge import KINDS, WEIGHTS, NanoJudge
 from llm_dit.metrics.nano_judge.metric import pixels_of
 from llm_dit.metrics.nano_judge.scene import OPPOSITE, RELATIONS
 from llm_dit.metrics.nano_judge.words import LABELLED
-from llm_dit.render import render
-from llm_dit.study.prompts import Element
+from llm_dit.prompts.sets import Element
+from llm_dit.render.draw import render
 
 SCENES = [("red apple", "3d", "blue"), ("cat", "cartoon", "white"), ("banana", "flat", "red"),
           ("pizza", "cartoon", "teal")]  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from llm_dit.metrics.nano_judge import NanoJudge, Vocabulary
 from llm_dit.metrics.nano_judge.words import DIRECTIONS, LABELLED, SIZE_WORDS, relation_in
-from llm_dit.study.prompts import load_prompts
+from llm_dit.prompts.sets import load_prompts
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_arms import VERSUS, arm, rows, study, versus
 
-from llm_dit.errors import ConfigError
+from llm_dit.base.errors import ConfigError
 from llm_dit.study.evidence.analysis import analyse_arms
 from llm_dit.study.evidence.arms import Arm
 from llm_dit.study.evidence.versus import flip, judge

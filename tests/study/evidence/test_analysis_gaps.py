@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_arms import VERSUS, arm, rows, study, versus
 
-from llm_dit.errors import ConfigError
+from llm_dit.base.errors import ConfigError
 from llm_dit.metrics.registry import METRICS
 from llm_dit.study.axes import same, typed
 from llm_dit.study.evidence import analysis

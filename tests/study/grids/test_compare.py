@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llm_dit.errors import ImageError, OutputError
+from llm_dit.base.errors import ImageError, OutputError
 from llm_dit.study.grids.compare import (
     OUTLINE,
     create_comparison_grid,

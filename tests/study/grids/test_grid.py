@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llm_dit.errors import ConfigError, OutputError
+from llm_dit.base.errors import ConfigError, OutputError
 from llm_dit.study.grids.grid import Tile, choose_layout, draw_grids, plan_grids, save_image_grid
 from llm_dit.study.grids.sheet import GROUND, Sheet, paint
 

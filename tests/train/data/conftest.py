@@ -12,7 +12,7 @@ from made_pictures import noise
 from safetensors.torch import load_file, save_file
 
 from llm_dit.compose import compose
-from llm_dit.models.tiny import save_tiny_folder
+from llm_dit.encoders.tiny import save_tiny_folder
 from llm_dit.train.data import embeddings, latents
 from llm_dit.train.data.dataset import open_dataset
 

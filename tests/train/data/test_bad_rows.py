@@ -7,7 +7,7 @@ import json
 import pytest
 from made_pictures import as_bytes, noise
 
-from llm_dit.errors import DataError
+from llm_dit.base.errors import DataError
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import torch
 from made_pictures import SIZES, noise
 from safetensors import safe_open
 
+from llm_dit.base.errors import DataError, OutputError
 from llm_dit.compose import compose
-from llm_dit.conditioning import chat_parts, settle_prompt
-from llm_dit.errors import DataError, OutputError
+from llm_dit.conditioning.encode import chat_parts, settle_prompt
 from llm_dit.models.cache import PARTS, PartCache
 from llm_dit.train.data import embeddings, latents
 from llm_dit.train.data.embeddings import Text
@@ -28,8 +28,8 @@ def test_a_second_run_encodes_nothing_and_loads_no_model(write_rows, dataset, en
     def fail(*_):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("llm_dit.models.load.load_vae", fail)
-    monkeypatch.setattr("llm_dit.models.load.load_text_encoder", fail)
+    monkeypatch.setattr("llm_dit.families.z_image.load.load_vae", fail)
+    monkeypatch.setattr("llm_dit.encoders.load.load_text_encoder", fail)
     PARTS.clear()
     second = dataset(rows, f"model.path={tiny_model_folder}")
     assert encoded == {"pictures": 4, "texts": 5}

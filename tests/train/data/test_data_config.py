@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.compose import compose
-from llm_dit.errors import ConfigError
 
 
 @pytest.mark.parametrize("path", ["path/to/captions.jsonl", "a, b/[c].csv", "shards/*.tar", "~/pictures", "with space"])

@@ -6,16 +6,16 @@ import pytest
 import torch
 from made_pictures import SIZES, noise
 
+from llm_dit.base.errors import DataError
 from llm_dit.compose import compose
-from llm_dit.conditioning import encode_prompt
+from llm_dit.conditioning.encode import encode_prompt
 from llm_dit.config import TilingConfig
-from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import DataError
+from llm_dit.families.autoencoder_kl.codec import encode, encode_batch
+from llm_dit.families.z_image.velocity import padded_length
+from llm_dit.images.pixels import as_pixels
 from llm_dit.models.cache import PARTS, Models, PartCache
-from llm_dit.models.place import choose_placement
-from llm_dit.models.vae import encode, encode_batch
-from llm_dit.picture import as_pixels
 from llm_dit.train.data import latents
+from llm_dit.weights.place import choose_placement
 
 
 def models(*overrides: str):
@@ -107,7 +107,7 @@ def test_a_rows_own_parts_go_around_its_caption(write_rows, dataset):
 def test_a_rows_template_fills_what_the_row_leaves_out(write_rows, dataset):
     data = dataset(write_rows(1, template="photograph"), "data.cache_dtype=float32")
     config, parts = models("prompt.template=photograph", "prompt.text=picture 0")
-    from llm_dit.conditioning import settle_prompt
+    from llm_dit.conditioning.encode import settle_prompt
 
     expected = encode_prompt(settle_prompt(config), "picture 0", parts).embeds
     assert torch.allclose(data.batch(0, 0, 1, 0).embeds[0], expected, atol=1e-5)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from made_pictures import as_bytes, noise
 
+from llm_dit.base.errors import DataError
 from llm_dit.config import DataConfig
-from llm_dit.errors import DataError
 from llm_dit.train.data.rows import Rows, read_rows
 
 PNG = as_bytes(noise(32, 32))

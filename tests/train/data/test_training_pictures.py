@@ -11,8 +11,8 @@ import torch
 from made_pictures import as_bytes, noise
 from PIL import Image
 
-from llm_dit.errors import ImageError
-from llm_dit.picture import as_pixels
+from llm_dit.base.errors import ImageError
+from llm_dit.images.pixels import as_pixels
 from llm_dit.train.data.pictures import cut, enlarged, open_picture, random_cut
 
 PICTURE = noise(40, 60)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 
-from llm_dit.errors import ModelError
+from llm_dit.base.errors import ModelError
 from llm_dit.metrics.base import Metric, Sample, Score
 from llm_dit.metrics.nano_judge.net import SIZE, SceneNet, marginals, trusting
 from llm_dit.metrics.nano_judge.scene import Sight, find_drawings, scores, style_of

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_dit.errors import ConfigError, nearest
+from llm_dit.base.errors import ConfigError, nearest
 from llm_dit.metrics.registry import METRICS, info, metric_of
 from llm_dit.study.axes import is_number
 from llm_dit.study.evidence import effects, statistics, variance

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_dit.errors import ConfigError, nearest
-from llm_dit.records_schema import SweepLine
+from llm_dit.base.errors import ConfigError, nearest
+from llm_dit.records.schema import SweepLine
 from llm_dit.study.axes import is_number, label_of, read_value, same, typed
 from llm_dit.study.store import SweepFolder
 

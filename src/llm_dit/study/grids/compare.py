@@ -17,10 +17,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image, ImageFilter
 
-from llm_dit.errors import ImageError, OutputError, nearest
-from llm_dit.files import write_whole
+from llm_dit.base.errors import ImageError, OutputError, nearest
+from llm_dit.base.files import write_whole
+from llm_dit.base.paths import user_path
 from llm_dit.images.read import read_picture
-from llm_dit.paths import user_path
 from llm_dit.study.grids.sheet import Source, fit_picture, gallery, on_white, write_sheet
 
 Mode = Literal["absolute", "highlight", "heatmap"]

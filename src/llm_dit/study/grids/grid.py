@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llm_dit.errors import ConfigError, OutputError, nearest
+from llm_dit.base.errors import ConfigError, OutputError, nearest
 from llm_dit.study.grids.layout import Key, Table, Tile, plan_table
 from llm_dit.study.grids.sheet import Sheet, Source, fitted_size, gallery, picture_size, write_sheet
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
-from llm_dit.errors import OutputError
+from llm_dit.base.errors import OutputError
 from llm_dit.study.grids.lettering import Block, line_height, set_balanced, set_text, widest_word
 from llm_dit.study.grids.sheet import MUTED, Label, Measures, Sheet, Spot, heading
 

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from llm_dit.errors import OutputError
+from llm_dit.base.errors import OutputError
 from llm_dit.metrics.registry import METRICS, metric_of
 from llm_dit.study.grids.grid import Tile, choose_layout, draw_grids
 from llm_dit.study.grids.sheet import is_own_sheet

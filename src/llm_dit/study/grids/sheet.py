@@ -16,11 +16,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from llm_dit.errors import ImageError, OutputError
-from llm_dit.files import write_whole
+from llm_dit.base.errors import ImageError, OutputError
+from llm_dit.base.files import write_whole
+from llm_dit.base.paths import user_path
 from llm_dit.images.read import read_picture, to_rgb, upright_size
-from llm_dit.paths import user_path
-from llm_dit.picture import holds_text
+from llm_dit.records.picture import holds_text
 from llm_dit.study.grids.lettering import COLOUR, Block, line_height, set_balanced, set_text, widest_word
 
 Box = tuple[int, int, int, int]

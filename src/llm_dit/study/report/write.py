@@ -22,9 +22,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from llm_dit.base.errors import ImageError
+from llm_dit.base.files import write_whole
 from llm_dit.config import Config, get, parameters, value_at
-from llm_dit.errors import ImageError
-from llm_dit.files import write_whole
 from llm_dit.images.read import read_picture
 from llm_dit.metrics.registry import metric_of
 from llm_dit.study.store import CellFolder, SweepFolder

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm_dit.errors import DataError, nearest
-from llm_dit.inputs import read_bytes
+from llm_dit.base.errors import DataError, nearest
+from llm_dit.base.inputs import read_bytes
 from llm_dit.train.data.json_rows import MAX_ROWS_FILE
 from llm_dit.train.data.rows import KEYS, NAMES, Found
 

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_dit.base.errors import DataError, printable
+from llm_dit.base.files import check_writable
+from llm_dit.base.paths import user_path
+from llm_dit.base.seeds import seed_words
 from llm_dit.config import Config, DataConfig
-from llm_dit.denoise.velocity import padded_length
-from llm_dit.errors import DataError, printable
-from llm_dit.files import check_writable
+from llm_dit.families.z_image.velocity import padded_length
 from llm_dit.models.cache import PARTS, Models, PartCache
-from llm_dit.models.place import choose_placement
-from llm_dit.paths import user_path
-from llm_dit.seeds import seed_words
 from llm_dit.train.data.embeddings import empty_text, encode_texts, text_settings
 from llm_dit.train.data.identity import MODELS_FILE, encoder_identity, vae_identity
 from llm_dit.train.data.items import Item, usable_items
@@ -30,6 +29,7 @@ from llm_dit.train.data.pictures import random_cut
 from llm_dit.train.data.progress import Bar
 from llm_dit.train.data.rows import read_rows
 from llm_dit.train.data.store import Store
+from llm_dit.weights.place import choose_placement
 
 if TYPE_CHECKING:
     import torch

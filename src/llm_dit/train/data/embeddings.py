@@ -1,4 +1,4 @@
-"""Texts to embeddings, equal to a render's (conditioning.py), several a forward. Made once, kept by content."""
+"""Texts to embeddings, equal to a render's (conditioning/), several a forward. Made once, kept by content."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.conditioning import chat_parts, encode_prompt, fit_length, fit_prompt, settle_prompt
+from llm_dit.base.errors import DataError, PromptError
+from llm_dit.conditioning.encode import chat_parts, encode_prompt, fit_length, fit_prompt, settle_prompt
+from llm_dit.conditioning.layers import (
+    LayerFit,
+    asked_layers,
+    choose_tokens,
+    combine_layers,
+    encoding_settings,
+    is_plain,
+)
 from llm_dit.config import Config
-from llm_dit.errors import DataError, PromptError
-from llm_dit.layer_choice import LayerFit, asked_layers, choose_tokens, combine_layers, encoding_settings, is_plain
 from llm_dit.models.cache import Models
-from llm_dit.models.place import at_work
 from llm_dit.train.data.rows import Row
 from llm_dit.train.data.store import Store, key_of
+from llm_dit.weights.place import at_work
 
 if TYPE_CHECKING:
     import torch

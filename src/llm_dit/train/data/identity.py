@@ -1,6 +1,6 @@
 """Which weights a cache was made with, known without loading them.
 
-The name is the weights' fingerprint (models/fingerprint.py). It is remembered for the files it was taken from, by
+The name is the weights' fingerprint (weights/fingerprint.py). It is remembered for the files it was taken from, by
 their sizes and times of change, so that a second run does not load a text encoder only to learn its name.
 """
 
@@ -12,13 +12,12 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from llm_dit.base.errors import OutputError
+from llm_dit.base.files import write_whole
+from llm_dit.base.paths import user_path
 from llm_dit.config import ModelConfig
-from llm_dit.errors import OutputError
-from llm_dit.files import write_whole
 from llm_dit.models.cache import Models
-from llm_dit.models.folder import component_folder, language_model_folder
-from llm_dit.models.load import RANDOM
-from llm_dit.paths import user_path
+from llm_dit.weights.folder import RANDOM, component_folder, language_model_folder
 
 MODELS_FILE = "llm-dit-models.json"
 KIND = ("llm_dit", "fingerprints of models")  # the entry that tells the file for ours
@@ -56,7 +55,7 @@ def _encoder_files(model: ModelConfig) -> list[Path]:
     if (source is None and model.path == RANDOM) or source == RANDOM:
         return []
     if source == "shipped:smollm2":
-        from llm_dit.models.smollm2 import smollm2_gguf_path
+        from llm_dit.encoders.smollm2 import smollm2_gguf_path
 
         return [smollm2_gguf_path()]
     if source and source.endswith(".gguf"):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_dit.base.errors import PromptError
 from llm_dit.config import Config, DataConfig
-from llm_dit.errors import PromptError
 from llm_dit.train.data.buckets import bucket_sizes, nearest_bucket
 from llm_dit.train.data.embeddings import Text, row_texts
 from llm_dit.train.data.latents import Wanted

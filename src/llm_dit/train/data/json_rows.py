@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llm_dit.errors import DataError
-from llm_dit.inputs import decoded, read_bytes
+from llm_dit.base.errors import DataError
+from llm_dit.base.inputs import decoded, read_bytes
 from llm_dit.train.data.rows import Found
 
 MAX_LINE = 4 * 2**20  # bytes

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llm_dit.base.errors import DataError, ImageError
 from llm_dit.config import TilingConfig
-from llm_dit.errors import DataError, ImageError
+from llm_dit.families.autoencoder_kl.codec import VAE_FACTOR, encode_batch
 from llm_dit.models.cache import Models
-from llm_dit.models.place import at_work
-from llm_dit.models.vae import VAE_FACTOR, encode_batch
 from llm_dit.train.data.ahead import ahead
 from llm_dit.train.data.pictures import cut, open_picture
 from llm_dit.train.data.source import Source
 from llm_dit.train.data.store import Store, key_of
+from llm_dit.weights.place import at_work
 
 if TYPE_CHECKING:
     import torch

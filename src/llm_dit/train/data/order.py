@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llm_dit.seeds import seed_words
+from llm_dit.base.seeds import seed_words
 
 REMEMBER = 4  # epochs
 

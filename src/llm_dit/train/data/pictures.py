@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_dit.errors import ImageError
+from llm_dit.base.errors import ImageError
 from llm_dit.images.read import decode
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from llm_dit.base.errors import DataError, nearest
+from llm_dit.base.inputs import refuse_special
+from llm_dit.base.paths import user_path, visible
 from llm_dit.config import MAX_PROMPT_CHARACTERS, DataConfig
-from llm_dit.errors import DataError, nearest
-from llm_dit.inputs import refuse_special
-from llm_dit.paths import user_path, visible
 from llm_dit.train.data.source import Source
 
 # What a key is called here, and what other tools call it.

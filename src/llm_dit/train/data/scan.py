@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from llm_dit.errors import ImageError
-from llm_dit.files import write_whole
+from llm_dit.base.errors import ImageError
+from llm_dit.base.files import write_whole
 from llm_dit.train.data.ahead import ahead
 from llm_dit.train.data.pictures import open_picture
 from llm_dit.train.data.source import Source

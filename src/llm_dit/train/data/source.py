@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_dit.errors import ImageError
+from llm_dit.base.errors import ImageError
 
 MAX_BYTES = 512 * 2**20
 

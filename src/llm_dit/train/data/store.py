@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_dit.files import write_whole
+from llm_dit.base.files import write_whole
 
 if TYPE_CHECKING:
     import torch

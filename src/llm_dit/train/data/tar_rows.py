@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from llm_dit.errors import DataError
+from llm_dit.base.errors import DataError
 from llm_dit.train.data.rows import Found
 from llm_dit.train.data.sidecar import MAX_BYTES, OTHER_PICTURES, PICTURES, TEXTS, row_values
 from llm_dit.train.data.source import Source

@@ -1,0 +1,1 @@
+"""Errors, paths, files, locks and clocks: knows nothing of the project."""

@@ -1,0 +1,1 @@
+"""A config's prompts to embeddings."""

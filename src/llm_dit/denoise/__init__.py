@@ -1,1 +1,0 @@
-"""Embeddings to latents: sigmas, noise, velocity, guidance, samplers, rotary positions."""

@@ -1,0 +1,1 @@
+"""Pure functions: noise levels, samplers, noise, guidance, positions, high resolution."""

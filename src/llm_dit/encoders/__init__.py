@@ -1,0 +1,1 @@
+"""Text encoders: tokens to hidden states."""

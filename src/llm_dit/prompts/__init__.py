@@ -1,0 +1,1 @@
+"""Sets of prompts, templates and vocabularies, as data."""

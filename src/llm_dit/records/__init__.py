@@ -1,0 +1,1 @@
+"""What was drawn: describe, identify, replay."""

@@ -1,0 +1,1 @@
+"""Files to modules: folders, headers, single files, LoRA files, placement."""
