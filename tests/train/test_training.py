@@ -236,7 +236,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
     train(settings(tmp_path, "train.steps=1"), dataset=make_data())
     path = checkpoints(tmp_path / "t" / "checkpoints")[0] / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(LabError, match=r"damaged.*Delete it"):
+    with pytest.raises(LabError, match=r"damaged.*Delete the checkpoint"):
         train(settings(tmp_path, "train.steps=2"), dataset=make_data())
 
 
