@@ -1,4 +1,4 @@
-"""What run.py does with a config: one function a task. They print for people; render.py and picture.py do the work."""
+"""What run.py does with a config: one function a task. They print for people; render/ and records/ do the work."""
 
 from __future__ import annotations
 
