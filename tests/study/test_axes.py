@@ -2,7 +2,9 @@
 
 import pytest
 
+from llm_dit.base.errors import ConfigError
 from llm_dit.study.axes import as_written, axis_value, label_of, range_values
+from llm_dit.study.definition import parse_study
 
 
 def test_a_cell_as_people_say_it():
@@ -96,3 +98,24 @@ def test_cells_that_draw_the_same_are_told_before_anything_is_drawn(run_main, tm
     code, _, err, _ = run_main("-m", "x", "model=tiny", "dry_run=true", *arguments)
     assert code == 0
     assert err.splitlines() == [f"note: {line}; both are drawn, and their difference is 0" for line in told]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("range(0.7,1.0,0.1)", [0.7, 0.8, 0.9]),
+        ("range(1, 4)", [1, 2, 3]),
+        ("range(3)", [0, 1, 2]),
+        ("range(3,0,-1)", [3, 2, 1]),
+    ],
+)
+def test_an_axis_of_a_study_may_be_a_range(text, values):
+    study = parse_study("s", {"axes": {"strength": text}, "zip": [{"seed": text, "sampler.steps": values}]}, "s.yaml")
+    assert study.axes["strength"] == values
+    assert study.zip[0]["seed"] == values
+
+
+@pytest.mark.parametrize("text", ["range(0,1,0)", "range(a,b)", "0.1,0.2"])
+def test_a_range_that_cannot_be_counted_names_its_axis(text):
+    with pytest.raises(ConfigError, match=r"s\.yaml: the axis 'strength'"):
+        parse_study("s", {"axes": {"strength": text}}, "s.yaml")

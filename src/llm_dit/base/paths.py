@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+PACKAGE = Path(__file__).resolve().parents[1]  # src/llm_dit, or where it is installed
+
 
 def user_path(typed: str | Path) -> Path:
     """A path as typed, with ~ as the home folder; a ~name that nobody has stays as it is."""
@@ -25,9 +27,8 @@ def shipped_folder(inside: str, checkout: str | None = None) -> Path:
 
     checkout: its name there, when it differs.
     """
-    package = Path(__file__).resolve().parents[1]
-    installed = package / inside
-    return installed if installed.is_dir() else package.parents[1] / (checkout or inside)
+    installed = PACKAGE / inside
+    return installed if installed.is_dir() else PACKAGE.parents[1] / (checkout or inside)
 
 
 def visible(folder: Path, pattern: str = "*") -> list[Path]:
@@ -37,13 +38,18 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
 
 def in_checkout() -> bool:
     """Whether this is a source checkout, whose entry point is experiments/run.py, rather than an installed package."""
-    return (Path(__file__).resolve().parents[2] / "experiments" / "run.py").is_file()
+    return (PACKAGE.parents[1] / "experiments" / "run.py").is_file()
 
 
 def command_name() -> str:
     """What the user types to start the program: run.py in a checkout, else llm-dit."""
     typed = (Path(argument).stem for argument in sys.orig_argv[:4])
     return "run.py" if in_checkout() and "llm-dit" not in typed else "llm-dit"
+
+
+def whole_command() -> str:
+    """command_name() as it is typed from the root of a checkout: `uv run experiments/run.py`, else llm-dit."""
+    return "uv run experiments/run.py" if command_name() == "run.py" else "llm-dit"
 
 
 def vocabulary_dir() -> Path:

@@ -1,7 +1,7 @@
 """Two stages for large pictures: drawn at a size the model knows, enlarged, noised to a part and drawn again.
 
-SDEdit (2108.01073) from the model's own smaller picture. Here are the sizes, the levels and the enlarging; render.py
-draws both stages by the same steps.
+SDEdit (2108.01073) from the model's own smaller picture. Here are the sizes, the levels and the enlarging;
+render/draw.py draws both stages by the same steps.
 """
 
 from __future__ import annotations

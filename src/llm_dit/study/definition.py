@@ -14,6 +14,7 @@ Nothing here runs anything; expand.py makes cells of it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from os.path import isfile
 from pathlib import Path
@@ -24,6 +25,9 @@ from llm_dit.base.inputs import read_text, refuse_special
 from llm_dit.base.paths import shipped_folder, user_path, visible
 from llm_dit.base.yamlfile import parse_yaml
 from llm_dit.compose.given import refuse_contradictions
+from llm_dit.study.axes import range_values
+
+RANGE = re.compile(r"range\(([^()]+)\)")  # an axis as one text, counted in the decimals as written
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def parse_study(name: str, values: Any, where: str) -> Study:
             raise ConfigError(f"{where}: every item of 'settings' must be text such as model=nano.")
         if key == "settings":
             refuse_contradictions(value, f"{where}: settings: ")
-    study = Study(name, **values)
+    study = Study(name, **_with_ranges(values, where))
     for key, column in [*study.axes.items(), *(item for z in study.zip for item in z.items())]:
         if not isinstance(column, list) or not column:
             raise ConfigError(f"{where}: the axis '{key}' must be a list of values.")
@@ -94,3 +98,30 @@ def parse_study(name: str, values: Any, where: str) -> Study:
     if not study.keys:
         raise ConfigError(f"{where}: nothing is swept; give axes, zip or cells.")
     return study
+
+
+def _with_ranges(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The study with each axis that is written as range(START,STOP,STEP) as its list of values."""
+
+    def expanded(axes: dict[str, Any]) -> dict[str, Any]:
+        return {key: _range(key, column, where) if isinstance(column, str) else column for key, column in axes.items()}
+
+    found = dict(values)
+    if "axes" in found:
+        found["axes"] = expanded(found["axes"])
+    if "zip" in found:
+        found["zip"] = [expanded(group) for group in found["zip"]]
+    return found
+
+
+def _range(key: str, text: str, where: str) -> Any:
+    """The values of range(START,STOP) or range(START,STOP,STEP); the text itself where it is none."""
+    match = RANGE.fullmatch(text.strip())
+    if not match:
+        return text
+    try:
+        numbers = [float(part) if re.search(r"[.eE]", part) else int(part) for part in match[1].split(",")]
+        start, stop, step = (*numbers, 1)[:3] if len(numbers) > 1 else (0, numbers[0], 1)
+        return range_values(start, stop, step)
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"{where}: the axis '{key}': {text}: {error}") from error

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from llm_dit.base.errors import LabError, printable, told
 from llm_dit.base.files import check_writable
+from llm_dit.base.paths import whole_command
 from llm_dit.study.axes import label_of
 from llm_dit.study.cell import LEFT, Outcome
 from llm_dit.study.finish import finish_sweep
@@ -155,5 +156,5 @@ def raise_failures(folder: SweepFolder, outcomes: list[Outcome]) -> None:
     if unscored:
         raise CellsFailedError(
             f"{len(unscored)} of {len(outcomes)} cells are drawn but not scored: {unscored[0].unscored} "
-            f"Mend it, then: task=score sweep.name={folder.path.name}"
+            f"Mend it, then: {whole_command()} task=score sweep.name={folder.path.name}"
         )

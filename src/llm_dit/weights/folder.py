@@ -19,6 +19,7 @@ RANDOM = "random:tiny"  # the model of random weights that is made in memory
 MAX_JSON = 256 * 2**20  # bytes; an index of a large model has a few
 COMMON = "nano"  # the shipped model whose VAE and scheduler the other shipped ones have, too
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB_MESSAGE = 600  # characters; the hub names the address and the remedy late in its messages
 LANGUAGE_MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -115,8 +116,7 @@ def _reason(error: Exception, revision: str | None) -> str:
         return "it is not there, or it is private"
     if isinstance(error, RevisionNotFoundError):
         return f"it has no revision {revision}"
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:160]
+    return one_line(error, HUB_MESSAGE)
 
 
 def read_json(path: Path) -> dict:

@@ -3,6 +3,7 @@
 const DATA = JSON.parse(byId("data").textContent);
 const ANALYSIS = wholeIntervals(DATA.analysis);
 const FACTS = DATA.facts || {};
+const COMMAND = DATA.command || "llm-dit"; // what starts the program where the page was made
 const PICTURES = DATA.pictures || [];
 const ARMS = ANALYSIS.arms || [];
 const METRICS = ANALYSIS.metrics || [];

@@ -79,7 +79,7 @@ function drawMethod() {
       h(
         "code",
         {},
-        `uv run experiments/run.py task=report sweep.name=${FACTS.sweeps?.[0]?.name || ANALYSIS.name}${ANALYSIS.baseline_asked ? ` "report.baseline='${ANALYSIS.baseline_asked}'"` : ""}`,
+        `${COMMAND} task=report sweep.name=${FACTS.sweeps?.[0]?.name || ANALYSIS.name}${ANALYSIS.baseline_asked ? ` "report.baseline='${ANALYSIS.baseline_asked}'"` : ""}`,
       ),
     ),
     h(
@@ -96,7 +96,7 @@ function methodFacts() {
   for (const sweep of FACTS.sweeps || []) {
     add(`sweep ${sweep.name}`, [
       sweep.question ? h("div", {}, sweep.question) : "",
-      sweep.arguments?.length ? h("code", {}, `uv run experiments/run.py -m ${sweep.arguments}`) : "",
+      sweep.arguments?.length ? h("code", {}, `${COMMAND} -m ${sweep.arguments}`) : "",
     ]);
   }
   add("weights", (FACTS.weights || []).join("; "));

@@ -34,7 +34,7 @@ function findings() {
         "p",
         {},
         "The pictures can be compared by eye below. To score them: ",
-        h("code", {}, `uv run experiments/run.py task=score sweep.name=${ANALYSIS.name} metrics=NAME`),
+        h("code", {}, `${COMMAND} task=score sweep.name=${ANALYSIS.name} metrics=NAME`),
         ".",
       ),
     ];

@@ -24,6 +24,7 @@ from typing import Any
 
 from llm_dit.base.errors import ImageError
 from llm_dit.base.files import write_whole
+from llm_dit.base.paths import whole_command
 from llm_dit.config import Config, get, parameters, value_at
 from llm_dit.images.read import read_picture
 from llm_dit.metrics.registry import metric_of
@@ -69,6 +70,7 @@ def write_report(
     data = {
         "analysis": analysis,
         "facts": facts or {},
+        "command": whole_command(),
         # The small pictures stand apart, in blocks that are parsed only when one of them is looked at.
         "pictures": [{k: v for k, v in p.items() if k != "thumb"} | {"thumb": bool(p.get("thumb"))} for p in pictures],
         "block": THUMBNAILS_IN_A_BLOCK,
