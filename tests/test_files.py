@@ -66,7 +66,7 @@ def test_leftovers_are_never_removed_through_a_link(tmp_path, dead):
 
 def test_a_killed_writer_leaves_a_name_that_says_whose_it_is(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from llm_dit import files\n"
+        "import os, sys; from pathlib import Path; from llm_dit.base import files\n"
         "os.replace = lambda *a: os.kill(os.getpid(), 9)\n"
         "files.write_whole({Path(sys.argv[1]) / 'a.json': b'x'})"
     )

@@ -58,9 +58,9 @@ def test_a_truncated_picture_is_an_error(tmp_path):
     ("text", "message"),
     [
         (None, "carries no record"),
-        ("{", "damaged"),
-        ("{}", "damaged"),
-        ('{"record_version": 99}', "has version 99; this release reads version 1"),
+        ("{", "its record: cannot be read as JSON"),
+        ("{}", "its record: lacks 'config'"),
+        ('{"record_version": 99}', "its record: of version 99; this release reads version 1"),
     ],
 )
 def test_a_picture_without_a_readable_record_is_named(tmp_path, text, message):

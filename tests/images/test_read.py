@@ -243,7 +243,7 @@ def test_a_sound_png_with_long_text_is_read(case, tmp_path):
 def test_a_record_that_is_a_bomb_or_broken_is_one_line(text, tmp_path):
     plain = saved(NOISE, "PNG")
     (tmp_path / "a.png").write_bytes(plain[:33] + text + plain[33:])
-    with pytest.raises(ImageError, match=r"a\.png: its record is damaged"):
+    with pytest.raises(ImageError, match=r"a\.png: its record: cannot be read as JSON"):
         read_record(tmp_path / "a.png")
     assert np.array_equal(np.asarray(read_picture(tmp_path / "a.png")), np.asarray(NOISE))
 

@@ -230,7 +230,7 @@ def test_a_picture_is_drawn_again_from_its_record(run_main, folder, monkeypatch)
     monkeypatch.chdir(folder)
     make = ["a red apple", "model=tiny", "lora=blob:0.8", "output.dir=out", "tracker=none"]
     assert run_main(*make, "output.name=first")[0] == 0
-    code, out, _, _ = run_main("from_image=out/first.png", "output.name=again", "output.dir=out")
+    code, out, _, _ = run_main("from_image=out/first.png", "trust_record=true", "output.name=again", "output.dir=out")
     assert (code, "the same pixels as the original" in out) == (0, True)
     code, out, _, _ = run_main(
         "from_image=out/first.png", "output.name=other", "output.dir=out", "lora=dots.safetensors"
@@ -280,7 +280,7 @@ def test_one_file_under_two_names_is_refused(draw, folder, tmp_path):
 
 
 def test_files_that_are_none_are_errors_before_the_model_is_loaded(draw, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache.load, "load_text_encoder", None)
+    monkeypatch.setattr(cache.encoders, "load_text_encoder", None)
     (tmp_path / "empty").mkdir()
     (tmp_path / "many").mkdir()
     for name in ("a", "b"):

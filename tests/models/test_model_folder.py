@@ -39,8 +39,8 @@ REPOS = {"lab/image": IMAGE_MODEL, "lab/llm": LANGUAGE_MODEL}
 
 SCRIPT = """
 import json, sys
-from llm_dit.errors import ModelError
-from llm_dit.models import folder
+from llm_dit.base.errors import ModelError
+from llm_dit.weights import folder
 try:
     print(getattr(folder, sys.argv[1])(*json.loads(sys.argv[2]), **json.loads(sys.argv[3])))
 except ModelError as error:

@@ -208,7 +208,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(small):
 
 
 def test_importing_the_module_reads_no_yaml_and_no_torch():
-    code = "import sys, llm_dit.study.prompts; print([m for m in ('yaml', 'torch', 'hydra') if m in sys.modules])"
+    code = "import sys, llm_dit.prompts.sets; print([m for m in ('yaml', 'torch', 'hydra') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -84,7 +84,7 @@ REFUSED = [
     (["sampler.steps=interval(1,3)"], r"whole numbers write 'sampler.steps=int\(interval\(1,3\)\)'"),
     (["sampler.steps=int(interval(0,3))"], "sampler.steps=0: out of range"),
     (["sampler.steps=choice(1.5,2)"], "sampler.steps=.*must be a whole number"),
-    (["model=choice(nano,tyni)"], "model=tyni: no such option"),
+    (["guidance=choice(cfg,aqg)"], "guidance=aqg: no such option"),
     (["sampler.stepz=choice(1,2)"], "unknown key 'sampler.stepz'"),
     (
         ["sampler.steps=choice(1,2)", "sweep.metric=secnds"],

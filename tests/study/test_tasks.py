@@ -17,7 +17,7 @@ def test_the_grid_task_makes_table_and_grids_again_from_the_records(sweep, run_m
     folder = sweep("x", "sampler.steps=1,2")[3]
     grid = folder.path / "grids" / "grid.png"
     before = grid.read_bytes()
-    grid.write_bytes(b"broken")
+    write_sheet(Sheet((8, 8)), grid)
     write_sheet(Sheet((8, 8)), folder.path / "grids" / "grid-stale.png")
     theirs = folder.path / "grids" / "gridlock_photo.png"
     theirs.write_bytes(b"theirs")

@@ -86,6 +86,10 @@ def unknown_key(key: str) -> str:
     if key.startswith("lora."):
         hint = nearest(key.replace(".", "_"), [k for k in every if k.startswith("lora_")])
         return f"unknown key {short(key)}. {hint}"
+    # data.sizes is data.size mistyped, although model.sizes exists.
+    own = {k.split(".")[-1]: k for k in every if "." in key and k.startswith(key.split(".")[0] + ".")}
+    if close := difflib.get_close_matches(last, own, n=1, cutoff=0.85):
+        return f"unknown key {short(key)}. Did you mean '{own[close[0]]}'?"
     by_leaf = [k for k in every if k.split(".")[-1] == last]
     if by_leaf:
         return f"unknown key {short(key)}. Did you mean '{by_leaf[0]}'?"
