@@ -67,7 +67,7 @@ def by_the_template(parts):
     return text
 
 
-TEXTS = ["", "a cat", "\n\na\n\ncat\n\n", " \n ", "\n", "\t猫 \u00a0é\u2028 🐈\n", '{"a": "<b>"}', "{{ user }}"]
+TEXTS = ["", "a cat", "\n\na\n\ncat\n\n", " \n ", "\n", "\t猫 \u00a0é\u2028 \U0001f408\n", '{"a": "<b>"}', "{{ user }}"]
 ANSWERS = [*TEXTS, "<think>\n\nhm\n\n</think>\n\n\nA cat\n", "</think>A", "<think>a</think>b</think>\nc"]
 
 
